@@ -1,0 +1,161 @@
+"""PSF populations: what point-spread function each simulated object is seen through.
+
+`MoffatPSF` and `KolmogorovPSF` are GalSim profiles of random FWHM and ellipticity; `ImagePSF` picks one of the images of
+a FITS file and perturbs it. Each draws one `PSFDraw` per object, which can be convolved with a galaxy and written as an image.
+Your own population is any class with `draw`, see ``docs/extending.md``.
+"""
+
+__all__ = ["ImagePSF", "KolmogorovPSF", "MoffatPSF", "PSFDraw", "PSFPopulation"]
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+import numpy as np
+import pydantic
+from scipy.signal import convolve2d
+
+from astroflow.config import Recipe
+from astroflow.errors import ConfigError
+from astroflow.sims.distributions import Normal, Scalar, quantile
+from astroflow.sims.psf_images import psf_at_stamp_scale, tidy_psf
+
+if TYPE_CHECKING:
+    import galsim
+
+MAX_PSF_ELLIPTICITY = 0.3
+
+
+@dataclass(frozen=True)
+class PSFDraw:
+    """One object's PSF: a GalSim profile without the pixel, or a native-scale image that includes it."""
+
+    profile: Any = None
+    native_image: np.ndarray | None = None
+
+    def observed(self, galaxy: "galsim.GSObject", scale: float, binning: int, size: int) -> np.ndarray:
+        """Draw a galaxy through this PSF onto ``size x size`` pixels of ``scale * binning`` arcsec."""
+        import galsim
+
+        step = scale * binning
+        if self.profile is not None:
+            scene = galsim.Convolve(galaxy, self.profile.withGSParams(galaxy.gsparams))
+            return np.asarray(scene.drawImage(nx=size, ny=size, scale=step, dtype=np.float32).array)
+        assert self.native_image is not None
+        # Summing b x b pixels is a comb of b native pixels: fold it into the PSF and sample without a further pixel.
+        boxed = convolve2d(self.native_image, np.full((binning, binning), 1 / binning**2))
+        psf = galsim.InterpolatedImage(galsim.Image(np.ascontiguousarray(boxed, np.float64)), scale=scale, flux=1.0, gsparams=galaxy.gsparams)
+        scene = galsim.Convolve(galaxy, psf)
+        return np.asarray(scene.drawImage(nx=size, ny=size, scale=step, dtype=np.float32, method="no_pixel").array)
+
+    def image(self, scale: float, binning: int, size: int) -> np.ndarray:
+        """Return the PSF with its pixel at the stamp's sampling, ``(size, size)``, unit sum."""
+        if self.profile is not None:
+            step = scale * binning
+            drawn = self.profile.drawImage(nx=size, ny=size, scale=step, dtype=np.float64).array
+            return np.asarray(drawn / drawn.sum(), np.float32)
+        assert self.native_image is not None
+        return psf_at_stamp_scale(self.native_image[None, None], oversampling=1, binning=binning, size=size)[0, 0]
+
+
+class PSFPopulation(Protocol):
+    """What a PSF population owes."""
+
+    def draw(self, rng: np.random.Generator, scale: float) -> PSFDraw:
+        """Draw one PSF. `scale` is the native pixel scale in arcsec."""
+
+
+def _shear(rng: np.random.Generator, sigma: float) -> tuple[float, float]:
+    g = sigma * rng.normal(size=2)
+    modulus = float(np.hypot(*g))
+    g *= min(1.0, MAX_PSF_ELLIPTICITY / max(modulus, 1e-12))
+    return float(g[0]), float(g[1])
+
+
+class _ProfilePSF(Recipe):
+    fwhm_arcsec: Scalar
+    """Full width at half maximum without the pixel, arcsec."""
+    ellipticity_sigma: Annotated[float, pydantic.Field(ge=0, lt=0.2)] = 0.02
+    """Spread of each component of the PSF's ellipticity (reduced-shear type)."""
+
+
+class MoffatPSF(_ProfilePSF):
+    """A Moffat profile, the usual description of a ground-based PSF.
+
+    References
+    ----------
+    Moffat 1969; Trujillo et al. 2001, https://doi.org/10.1046/j.1365-8711.2001.04937.x
+    """
+
+    kind: Literal["moffat"] = "moffat"
+    beta: Scalar = Normal(mean=3.0, sd=0.4, low=2.2, high=4.5)
+    """Slope of the wings."""
+
+    def draw(self, rng: np.random.Generator, scale: float) -> PSFDraw:
+        import galsim
+
+        fwhm, beta = (float(quantile(d, rng, 1)[0]) for d in (self.fwhm_arcsec, self.beta))
+        g1, g2 = _shear(rng, self.ellipticity_sigma)
+        return PSFDraw(profile=galsim.Moffat(beta=beta, fwhm=fwhm).shear(g1=g1, g2=g2))
+
+
+class KolmogorovPSF(_ProfilePSF):
+    """Long-exposure atmospheric turbulence (GalSim's Kolmogorov)."""
+
+    kind: Literal["kolmogorov"] = "kolmogorov"
+
+    def draw(self, rng: np.random.Generator, scale: float) -> PSFDraw:
+        import galsim
+
+        fwhm = float(quantile(self.fwhm_arcsec, rng, 1)[0])
+        g1, g2 = _shear(rng, self.ellipticity_sigma)
+        return PSFDraw(profile=galsim.Kolmogorov(fwhm=fwhm).shear(g1=g1, g2=g2))
+
+
+class ImagePSF(Recipe):
+    """PSF images from the image HDUs of a FITS file (native scale, pixel included), one picked at random per object."""
+
+    kind: Literal["images"] = "images"
+    path: str
+    """FITS file with one PSF per image HDU, or cubes of them. `~` and environment variables are expanded."""
+    fwhm_scatter: Annotated[float, pydantic.Field(ge=0, lt=0.3)] = 0.02
+    """Relative scatter of an extra dilation, so that PSFs between the images are covered."""
+    ellipticity_sigma: Annotated[float, pydantic.Field(ge=0, lt=0.2)] = 0.01
+    """Spread of each component of an extra shear."""
+
+    @cached_property
+    def images(self) -> tuple[np.ndarray, ...]:
+        """Tidied PSF images.
+
+        Raises
+        ------
+        ConfigError
+            If the file cannot be read or an image in it is unusable.
+        """
+        import os
+
+        from astropy.io import fits
+
+        path = Path(os.path.expandvars(self.path)).expanduser()
+        try:
+            with fits.open(path, memmap=False) as hdus:
+                arrays = [np.asarray(h.data, np.float64) for h in hdus if h.is_image and h.data is not None]
+        except (OSError, TypeError, ValueError, KeyError) as error:
+            raise ConfigError(f"cannot read PSF images from {path}: {error}") from error
+        planes = [plane for array in arrays for plane in array.reshape(-1, *array.shape[-2:])]
+        reports = [tidy_psf(plane[None, None]) for plane in planes]
+        if not planes or any(report.bad.any() for report in reports):
+            raise ConfigError(f"{path} should hold PSF images with a positive sum and a core; found {len(planes)} images")
+        return tuple(report.images[0, 0] for report in reports)
+
+    def draw(self, rng: np.random.Generator, scale: float) -> PSFDraw:
+        import galsim
+
+        image = self.images[int(rng.integers(len(self.images)))]
+        g1, g2 = _shear(rng, self.ellipticity_sigma)
+        stretch = float(np.exp(self.fwhm_scatter * rng.normal()))
+        psf = galsim.InterpolatedImage(galsim.Image(image.astype(np.float64)), scale=scale, flux=1.0)
+        drawn = psf.dilate(stretch).shear(g1=g1, g2=g2).drawImage(nx=image.shape[1], ny=image.shape[0], scale=scale, method="no_pixel")
+        array = drawn.array.astype(np.float32)
+        return PSFDraw(native_image=array / array.sum())

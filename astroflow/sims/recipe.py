@@ -1,0 +1,124 @@
+"""Forward-model recipes: the YAML files of the folder ``sims/``, and how they become a `Simulator`.
+
+A part is chosen by its `kind`. Kinds are astroflow's own or come from installed packages through the entry-point groups
+``astroflow.galaxies``, ``astroflow.psfs``, ``astroflow.noises`` (a `Recipe` subclass each) and ``astroflow.simulators``
+(a function that returns a `Simulator`).
+"""
+
+__all__ = ["SimulatorRecipe", "build_simulator", "load_simulator"]
+
+import functools
+import importlib
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from astroflow.config import Recipe, find_recipe, parse_recipe, read_yaml
+from astroflow.errors import ConfigError, nearest
+from astroflow.sims.galaxies import SersicGalaxy
+from astroflow.sims.masks import MaskPopulation
+from astroflow.sims.noise import CCDNoise, RMSNoise
+from astroflow.sims.psfs import ImagePSF, KolmogorovPSF, MoffatPSF
+from astroflow.sims.simulator import Simulator
+from astroflow.sims.stamp import StampSpec
+
+PARTS: dict[str, dict[str, type[Recipe]]] = {
+    "galaxy": {"sersic": SersicGalaxy},
+    "psf": {"moffat": MoffatPSF, "kolmogorov": KolmogorovPSF, "images": ImagePSF},
+    "noise": {"rms": RMSNoise, "ccd": CCDNoise},
+}
+GROUPS = {"galaxy": "astroflow.galaxies", "psf": "astroflow.psfs", "noise": "astroflow.noises"}
+
+
+class SimulatorRecipe(Recipe):
+    """A forward model: galaxies, PSF, noise and masks on stamps."""
+
+    description: str = ""
+    """One sentence: which survey, which systematics."""
+    stamp: StampSpec
+    """Size, sampling and units of the stamps."""
+    galaxy: dict[str, Any]
+    """Galaxy profile and prior; kinds: sersic, or an installed one."""
+    psf: dict[str, Any]
+    """PSF population; kinds: moffat, kolmogorov, images, or an installed one."""
+    noise: dict[str, Any]
+    """Noise; kinds: rms, ccd, or an installed one."""
+    masks: MaskPopulation = MaskPopulation()
+    """Missing pixels."""
+
+
+def part_model(part: str, kind: str) -> type[Recipe]:
+    """Return the recipe model of a part's kind, astroflow's own or an installed one."""
+    own = PARTS[part]
+    if kind in own:
+        return own[kind]
+    installed = {point.name: point for point in entry_points(group=GROUPS[part])}
+    if kind in installed:
+        return installed[kind].load()  # type: ignore[no-any-return]
+    known = sorted({*own, *installed})
+    raise ConfigError(f"unknown {part} kind {kind!r}; known kinds: {', '.join(known)}.{nearest(kind, known)}")
+
+
+def build_simulator(data: dict[str, Any], where: str = "simulator") -> tuple[Simulator, dict[str, Any]]:
+    """Build a simulator from a recipe's plain data.
+
+    Returns
+    -------
+    simulator : Simulator
+    resolved : dict
+        The recipe with every default filled in, as plain data; building it again gives the same simulator.
+    """
+    recipe = parse_recipe(SimulatorRecipe, data, where)
+    parts: dict[str, Any] = {}
+    for part in PARTS:
+        given = dict(getattr(recipe, part))
+        if not isinstance(given.get("kind"), str):
+            raise ConfigError(f"{where}: `{part}.kind` is missing; known kinds: {', '.join(PARTS[part])}")
+        parts[part] = parse_recipe(part_model(part, given["kind"]), given, f"{where}: {part}")
+    resolved = recipe.model_dump(mode="json") | {part: model.model_dump(mode="json") for part, model in parts.items()}
+    simulator = Simulator(**parts, stamp=recipe.stamp, masks=recipe.masks, name=Path(where).stem)
+    return simulator, resolved
+
+
+def resolved_recipe(name: str | Path) -> dict[str, Any]:
+    """Return a recipe's plain data with every default filled in.
+
+    A path that the recipe gives relative to itself (PSF images) is made absolute, so that workers anywhere find it.
+    """
+    path = find_recipe(name, "sims")
+    return build_simulator(read_yaml(path), str(path))[1]
+
+
+def load_simulator(name: str | Path) -> Simulator:
+    """Load a simulator by recipe path, recipe name, installed simulator name, or ``module:attribute``.
+
+    Parameters
+    ----------
+    name : str or Path
+        ``"sims/cosmos_acs.yaml"``, ``"cosmos_acs"``, the name of an ``astroflow.simulators`` entry point, or
+        ``"my_module:my_simulator"`` (a `Simulator` or a function that returns one).
+
+    Raises
+    ------
+    ConfigError
+        If nothing of that name exists, or the recipe is not valid.
+    """
+    text = str(name)
+    for point in entry_points(group="astroflow.simulators"):
+        if point.name == text:
+            return _as_simulator(point.load(), text)
+    module, colon, attribute = text.partition(":")
+    if colon and module.replace(".", "").isidentifier() and not Path(text).exists():
+        try:
+            return _as_simulator(functools.reduce(getattr, attribute.split("."), importlib.import_module(module)), text)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"cannot load simulator {text!r}: {error}") from error
+    path = find_recipe(name, "sims")
+    return build_simulator(read_yaml(path), str(path))[0]
+
+
+def _as_simulator(thing: Any, name: str) -> Simulator:
+    made = thing() if callable(thing) and not isinstance(thing, Simulator) else thing
+    if not isinstance(made, Simulator):
+        raise ConfigError(f"{name!r} should be an astroflow Simulator or a function that returns one; it is {type(made).__name__}")
+    return made

@@ -1,0 +1,187 @@
+"""The `Simulator`: ids and a seed in, galaxies and their stamps out.
+
+For each id: a binning and parameters from the prior, a PSF, the noiseless stamp drawn by GalSim, then noise level, mask and
+noise. Every step has a random stream of its own, keyed by (seed, step, id), so a draw depends on the id and the seed alone.
+
+`draw_noiseless` and `observe` are the two halves of `draw`. Training stores the first, which is slow, and redoes the second,
+which is fast, each time a galaxy comes by.
+"""
+
+__all__ = ["Simulator"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from astroflow.errors import ConfigError, InputError
+from astroflow.randomness import generator
+from astroflow.sims.galaxies import Galaxy
+from astroflow.sims.masks import MaskPopulation
+from astroflow.sims.noise import NoiseModel, add_noise
+from astroflow.sims.parameters import Parameters
+from astroflow.sims.psfs import PSFPopulation
+from astroflow.sims.stamp import StampSpec
+from astroflow.types import Array, Noiseless, Simulation, Stamps
+
+MAX_REDRAWS = 10_000
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """Draws `Simulation` objects from ids and a seed.
+
+    Parameters
+    ----------
+    galaxy, psf, noise : Galaxy, PSFPopulation, NoiseModel
+        The parts; astroflow's own or yours.
+    stamp : StampSpec
+        Size, pixel scale, zero point and binnings of the stamps.
+    masks : MaskPopulation
+        Missing pixels.
+    name : str
+        How messages and files call it.
+    """
+
+    galaxy: Galaxy
+    psf: PSFPopulation
+    noise: NoiseModel
+    stamp: StampSpec
+    masks: MaskPopulation = field(default_factory=MaskPopulation)
+    name: str = "simulator"
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """The galaxy's parameters and their prior."""
+        return self.galaxy.parameters
+
+    def draw(self, ids: Sequence[int] | Sequence[str] | Array, seed: int) -> Simulation:
+        """Draw one observed galaxy per id.
+
+        Parameters
+        ----------
+        ids : sequence of int or str
+            Unique names; each draw depends on its id and the seed alone.
+        seed : int
+            The run's seed.
+
+        Returns
+        -------
+        Simulation
+            `theta` ``(N, P)``, `stamps`, `snr` ``(N,)``.
+        """
+        clean = self.draw_noiseless(ids, seed)
+        parts = [
+            self.observe(_row(clean, i), generator(seed, "observation", identity))
+            for i, identity in enumerate(clean.ids.tolist())
+        ]
+        return _joined(parts, clean.ids)
+
+    def draw_noiseless(self, ids: Sequence[int] | Sequence[str] | Array, seed: int) -> Noiseless:
+        """Draw galaxies and PSFs without noise: the slow half of `draw`."""
+        array = np.asarray(ids)
+        if array.ndim != 1 or array.dtype.kind not in "iuU":
+            raise InputError(f"`ids` must be a one-dimensional sequence of integers or strings; got {array.dtype} {array.shape}")
+        n, size, psf_size = len(array), self.stamp.size, self.stamp.psf_size
+        theta = np.empty((n, len(self.parameters)), np.float32)
+        images = np.empty((n, 1, size, size), np.float32)
+        psf = np.empty((n, 1, psf_size, psf_size), np.float32)
+        binning = np.empty(n, np.int64)
+        scale = self.stamp.pixel_scale_arcsec
+        for i, identity in enumerate(array.tolist()):
+            binning[i], theta[i] = self._draw_theta(generator(seed, "theta", identity))
+            point = self.psf.draw(generator(seed, "psf", identity), scale)
+            galaxy = self.galaxy.profile(self._named(theta[i]), self.stamp.zero_point)
+            images[i, 0] = point.observed(galaxy, scale, int(binning[i]), size)
+            psf[i, 0] = point.image(scale, int(binning[i]), psf_size)
+        return Noiseless(theta=theta, images=images, psf=psf, binning=binning, ids=array)
+
+    def observe(self, clean: Noiseless, rng: np.random.Generator) -> Simulation:
+        """Add noise levels, masks and noise to noiseless stamps: the fast half of `draw`, in whole blocks."""
+        n, bands, height, width = clean.images.shape
+        levels = self.noise.levels(rng, n)
+        rms = (levels.rms * clean.binning[:, None]).astype(np.float32)[..., None, None]
+        mask = self.masks.draw(rng, n, height, width)[:, None]
+        normals = rng.standard_normal(clean.images.shape, dtype=np.float32)
+        images = add_noise(clean.images, rms, levels.gain, normals)
+        snr = np.sqrt(np.sum(np.where(mask, 0, clean.images / rms) ** 2, axis=(1, 2, 3), dtype=np.float64))
+        stamps = Stamps(
+            images=images, psf=clean.psf, rms=np.broadcast_to(rms, images.shape), mask=mask, gain=levels.gain,
+            binning=clean.binning, ids=clean.ids, zero_point=self.stamp.zero_point,
+            pixel_scale_arcsec=self.stamp.pixel_scale_arcsec,
+        )  # fmt: skip
+        return Simulation(theta=clean.theta, stamps=stamps, snr=snr)
+
+    def render(self, theta: Array, stamps: Stamps, engine: str = "galsim") -> Array:
+        """Draw the noiseless stamps of given parameters, through the PSF images of given stamps.
+
+        Parameters
+        ----------
+        theta : ndarray
+            ``(N, P)`` physical parameters.
+        stamps : Stamps
+            Gives the size, sampling, zero point and PSF of each image; its pixels are not looked at.
+        engine : str
+            ``"galsim"``: GalSim with the exact profile, the slow reference.
+
+        Returns
+        -------
+        ndarray
+            ``(N, B, H, W)`` float32, image unit.
+        """
+        if engine != "galsim":
+            raise ConfigError(f"unknown rendering engine {engine!r}; known engines: galsim")
+        import galsim
+
+        theta = np.atleast_2d(np.asarray(theta))
+        if theta.shape != (len(stamps), len(self.parameters)):
+            raise InputError(f"`theta` must have shape {(len(stamps), len(self.parameters))}; got {theta.shape}")
+        out = np.empty(stamps.shape, np.float32)
+        height, width = stamps.shape[2:]
+        for i, row in enumerate(theta):
+            galaxy = self.galaxy.profile(self._named(row), stamps.zero_point, exact=True)
+            step = float(stamps.stamp_scale_arcsec[i])
+            for band in range(stamps.shape[1]):
+                point = galsim.InterpolatedImage(
+                    galsim.Image(stamps.psf[i, band].astype(np.float64)), scale=step / stamps.psf_oversampling, flux=1.0, gsparams=galaxy.gsparams
+                )
+                scene = galsim.Convolve(galaxy, point)
+                out[i, band] = scene.drawImage(nx=width, ny=height, scale=step, method="no_pixel", dtype=np.float32).array
+        return out
+
+    def _named(self, theta: Array) -> dict[str, float]:
+        return dict(zip(self.parameters.names, (float(v) for v in theta), strict=True))
+
+    def _draw_theta(self, rng: np.random.Generator) -> tuple[int, Array]:
+        """Draw a binning, then parameters whose size suits it (the prior, cut to the sizes that this binning serves)."""
+        binning = self.stamp.draw_binning(rng)
+        for _ in range(MAX_REDRAWS):
+            theta = self.parameters.prior.forward(rng.normal(size=len(self.parameters))).astype(np.float32)
+            if self.stamp.serves(self._named(theta), binning):
+                return binning, theta
+        raise ConfigError(
+            f"{self.name}: fewer than one in {MAX_REDRAWS} sizes of the prior suit binning {binning}; "
+            f"change `stamp.binning`, `stamp.re_pixels` or the prior of `re_arcsec`"
+        )
+
+
+def _row(clean: Noiseless, i: int) -> Noiseless:
+    rows = slice(i, i + 1)
+    return Noiseless(theta=clean.theta[rows], images=clean.images[rows], psf=clean.psf[rows], binning=clean.binning[rows], ids=clean.ids[rows])
+
+
+def _joined(parts: Sequence[Simulation], ids: Array) -> Simulation:
+    if not parts:
+        raise InputError("`ids` is empty: nothing to draw")
+    first = parts[0].stamps
+
+    def stack(name: str) -> Any:
+        return np.concatenate([getattr(part.stamps, name) for part in parts])
+
+    stamps = Stamps(
+        images=stack("images"), psf=stack("psf"), rms=stack("rms"), mask=stack("mask"), gain=stack("gain"),
+        binning=stack("binning"), ids=ids, zero_point=first.zero_point, pixel_scale_arcsec=first.pixel_scale_arcsec,
+    )  # fmt: skip
+    return Simulation(theta=np.concatenate([p.theta for p in parts]), stamps=stamps, snr=np.concatenate([p.snr for p in parts]))
