@@ -4,11 +4,24 @@ A recipe says what differs from the defaults; every default lives in a model nex
 one sentence on what it means. An unknown key is an error that names the nearest known one.
 """
 
-__all__ = ["Recipe", "commented_defaults", "find_recipe", "load_recipe", "parse_recipe", "read_yaml"]
+__all__ = [
+    "Recipe",
+    "RecipePath",
+    "commented_defaults",
+    "expand_path",
+    "find_recipe",
+    "load_recipe",
+    "parse_recipe",
+    "read_yaml",
+    "resolve_path",
+]
 
+import os
+import re
 import typing
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 import yaml
@@ -25,11 +38,54 @@ class Recipe(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
+    @classmethod
+    def open_parts(cls) -> "Mapping[str, Mapping[str, type[Recipe]]]":
+        """Return the known kinds of each field that is open to installed ones, by field; the first is the example."""
+        return {}
+
+
+_VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::-(?P<default>[^}]*))?\}|(?P<plain>\w+))")
+
+
+def expand_path(text: str) -> str:
+    """Expand ``~``, ``$NAME``, ``${NAME}`` and ``${NAME:-default}``.
+
+    Raises
+    ------
+    ConfigError
+        If a variable without a default is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name = match["braced"] or match["plain"]
+        found = os.environ.get(name) or match["default"]
+        if found is None:
+            raise ConfigError(f"path {text!r} needs the environment variable {name}: set it, or write ${{{name}:-default}}")
+        return found
+
+    return os.path.expanduser(_VARIABLE.sub(value, text))
+
+
+def resolve_path(text: str, folder: Path | None) -> str:
+    """Expand a recipe's path and make it absolute: beside the recipe if it is there, else in the working folder."""
+    path = Path(expand_path(text))
+    beside = (folder or Path.cwd()) / path
+    return os.path.normpath((beside if beside.exists() else path).absolute())
+
+
+def _absolute(path: str, info: pydantic.ValidationInfo) -> str:
+    return resolve_path(path, (info.context or {}).get("folder"))
+
+
+RecipePath = Annotated[str, pydantic.AfterValidator(_absolute)]
+"""A path in a recipe: a relative one is looked for beside the recipe, then in the working folder. See `expand_path`."""
+
 
 def _places() -> list[Path]:
     """Return where recipes are looked up by name: the working folder, the checkout, the installed copies."""
     package = Path(__file__).parent
-    return [Path.cwd(), package.parent, package / "_recipes"]
+    checkout = [package.parent] if (package.parent / "pyproject.toml").is_file() else []
+    return [Path.cwd(), *checkout, package / "_recipes"]
 
 
 def find_recipe(name: str | Path, folder: str) -> Path:
@@ -58,29 +114,46 @@ def find_recipe(name: str | Path, folder: str) -> Path:
 class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML's safe loader, refusing a key that is given twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ConfigError(f"key {key!r} is given twice, at {node.start_mark}")
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if (key.tag, str(key.value)) in seen:
+                raise ConfigError(f"key {key.value!r} is given twice, on line {key.start_mark.line + 1}")
+            seen.add((key.tag, str(key.value)))
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read one YAML mapping; anything else is a ConfigError."""
     try:
-        data = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read recipe {path}: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} should hold a mapping of keys to values; it holds {type(data).__name__}")
+        what = "nothing" if data is None else type(data).__name__
+        raise ConfigError(f"{path} should hold a mapping of keys to values; it holds {what}")
     return data
 
 
-def parse_recipe(model: type[R], data: Any, where: str) -> R:
+def parse_recipe(model: type[R], data: Any, where: str, folder: Path | None = None) -> R:
     """Fill a recipe model from plain data.
+
+    Parameters
+    ----------
+    model : type
+        The recipe model.
+    data : mapping
+        Plain data, as YAML gives it.
+    where : str
+        What messages call it, usually its path.
+    folder : Path, optional
+        Where the recipe's relative paths start; the working folder by default.
 
     Raises
     ------
@@ -88,26 +161,38 @@ def parse_recipe(model: type[R], data: Any, where: str) -> R:
         With one line for each key that is unknown, missing or out of range.
     """
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context={"folder": folder or Path.cwd()})
     except pydantic.ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            location = ".".join(str(part) for part in problem["loc"])
-            if problem["type"] == "extra_forbidden":
-                known = _known_keys(model, problem["loc"][:-1])
-                hint = nearest(str(problem["loc"][-1]), known)
-                lines.append(f"unknown key `{location}`; known keys: {', '.join(sorted(known))}.{hint}")
-            elif problem["type"] == "missing":
-                lines.append(f"missing key `{location}`")
-            else:
-                lines.append(f"`{location}` (= {problem['input']!r}): {problem['msg']}")
-        raise ConfigError(f"{where}: " + "; ".join(lines)) from None
+        raise ConfigError(f"{where}: " + "; ".join(_explain(model, problem) for problem in error.errors())) from None
+
+
+def _explain(model: type[Recipe], problem: Any) -> str:
+    """Say in one line what is wrong with one key."""
+    kind, given = problem["type"], problem["loc"]
+    owners, named = _walk(model, given[:-1] if kind in ("extra_forbidden", "missing") else given)
+    location = ".".join([*named, str(given[-1])] if kind in ("extra_forbidden", "missing") else named)
+    place = f"`{location}`" if location else "recipe"
+    if kind == "extra_forbidden":
+        known = sorted({key for owner in owners for key in owner.model_fields})
+        return f"unknown key {place}; known keys: {', '.join(known)}.{nearest(str(given[-1]), known)}"
+    if kind == "missing":
+        return f"missing key {place}"
+    if kind == "union_tag_not_found":
+        return f"{place} needs a `kind`; known kinds: {', '.join(_kinds(owners))}"
+    if kind == "union_tag_invalid":
+        tag = str(problem["ctx"]["tag"])
+        return f"unknown kind {tag!r} of {place}; known kinds: {', '.join(_kinds(owners))}.{nearest(tag, _kinds(owners))}"
+    if kind == "value_error":  # raised by our own validators, which name the values
+        return f"{place}: {problem['ctx']['error']}" if location else str(problem["ctx"]["error"])
+    if kind in ("model_type", "model_attributes_type"):
+        return f"{place} should hold keys and values; it holds {problem['input']!r}"
+    return f"{place} (= {problem['input']!r}): {problem['msg']}"
 
 
 def load_recipe(model: type[R], name: str | Path, folder: str) -> R:
     """Find, read and parse a recipe."""
     path = find_recipe(name, folder)
-    return parse_recipe(model, read_yaml(path), str(path))
+    return parse_recipe(model, read_yaml(path), str(path), path.parent)
 
 
 def _models_in(annotation: Any) -> list[type[Recipe]]:
@@ -117,39 +202,61 @@ def _models_in(annotation: Any) -> list[type[Recipe]]:
     return [model for inner in typing.get_args(annotation) for model in _models_in(inner)]
 
 
-def _known_keys(model: type[Recipe], location: tuple[int | str, ...]) -> set[str]:
-    """Return the keys allowed at a location of a validation error."""
+def _kinds(models: list[type[Recipe]]) -> list[str]:
+    return [str(m.model_fields["kind"].default) for m in models if "kind" in m.model_fields]
+
+
+def _walk(model: type[Recipe], location: tuple[int | str, ...]) -> tuple[list[type[Recipe]], list[str]]:
+    """Follow an error's location: the models that it ends in, and its parts without the kinds that pydantic puts between."""
     models: list[type[Recipe]] = [model]
+    named: list[str] = []
     for part in location:
-        inner = [m for owner in models if part in owner.model_fields for m in _models_in(owner.model_fields[part].annotation)]
-        if inner:
-            models = inner
-        else:  # a union's tag, or an index in a list
-            tagged = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == part]
-            models = tagged or models
-    return {key for m in models for key in m.model_fields}
-
-
-def commented_defaults(model: type[Recipe], indent: int = 0) -> str:
-    """Return a recipe model's defaults as YAML, each key with its meaning as a comment."""
-    pad = " " * indent
-    lines = []
-    for name, field in model.model_fields.items():
-        if field.description:
-            lines.append(f"{pad}# {' '.join(field.description.split())}")
-        default = None if field.is_required() else field.get_default(call_default_factory=True)
-        if isinstance(default, Recipe):
-            lines += [f"{pad}{name}:", commented_defaults(type(default), indent + 2)]
+        chosen = [m for m in models if part in _kinds([m])]
+        owners = [m for m in models if part in m.model_fields]
+        if chosen and not owners:
+            models = chosen
             continue
+        named.append(str(part))
+        models = [inner for owner in owners for inner in _models_in(owner.model_fields[str(part)].annotation)] or models
+    return models, named
+
+
+def commented_defaults(model: type[Recipe]) -> str:
+    """Return a recipe model's defaults as YAML, each key with its meaning as a comment above it.
+
+    A key without a default has no value and is marked `required`. A part that may be of several kinds is shown with its
+    default kind, or with the first.
+    """
+    return "\n".join(_commented(model, None, "")) + "\n"
+
+
+def _commented(model: type[Recipe], instance: Recipe | None, pad: str) -> list[str]:
+    lines: list[str] = []
+    parts = model.open_parts()
+    for name, field in sorted(model.model_fields.items(), key=lambda item: item[0] != "kind"):
         models = _models_in(field.annotation)
-        if len(models) == 1 and field.is_required():
-            lines += [f"{pad}{name}:", commented_defaults(models[0], indent + 2)]
-            continue
-        if field.is_required():
-            kinds = [str(m.model_fields["kind"].default) for m in models if "kind" in m.model_fields]
-            text = f"# required; kinds: {', '.join(kinds)}" if kinds else "# required"
+        meaning = (model.__doc__ or "").splitlines()[0] if name == "kind" else field.description or ""
+        lines.append(f"{pad}# {' '.join(meaning.split())}")
+        value = None if instance is None else getattr(instance, name)
+        if instance is None and not field.is_required():
+            value = field.get_default(call_default_factory=True)
+        if name in parts:
+            lines += [f"{pad}{name}:", *_commented(next(iter(parts[name].values())), None, pad + "  ")]
+        elif isinstance(value, Recipe):
+            if len(_kinds(models)) > 1:
+                lines[-1] += f" Kinds: {', '.join(_kinds(models))}."
+            lines += [f"{pad}{name}:", *_commented(type(value), value, pad + "  ")]
+        elif value is None and field.is_required() and len(models) == 1:
+            lines += [f"{pad}{name}:", *_commented(models[0], None, pad + "  ")]
+        elif value is None and field.is_required():
+            kinds = _kinds(models)
+            lines.append(f"{pad}{name}:  # required" + (f"; kinds: {', '.join(kinds)}" if kinds else ""))
         else:
-            value = [d.model_dump(mode="json") if isinstance(d, Recipe) else d for d in default] if isinstance(default, list | tuple) else default
-            text = yaml.safe_dump(value, default_flow_style=True).replace("...\n", "").strip()
-        lines.append(f"{pad}{name}: {text}")
-    return "\n".join(line for line in lines if line)
+            lines.append(f"{pad}{name}: {_inline(value)}")
+    return lines
+
+
+def _inline(value: Any) -> str:
+    """Write a plain value as YAML on one line."""
+    plain = [v.model_dump(mode="json") if isinstance(v, Recipe) else v for v in value] if isinstance(value, list | tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True, width=10_000).removesuffix("...\n").strip()

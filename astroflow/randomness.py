@@ -10,6 +10,8 @@ https://doi.org/10.1145/2063384.2063405
 __all__ = ["generator", "standard_normals"]
 
 import hashlib
+import json
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,13 +31,13 @@ def generator(seed: int, purpose: str, *key: int | str) -> np.random.Generator:
     *key : int or str
         What they belong to, usually one object id. The integer 1 and the string "1" are different keys.
     """
-    parts = [int(seed), purpose, *(k if isinstance(k, str) else int(k) for k in key)]
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
-    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    parts = [operator.index(seed), purpose, *(str(k) if isinstance(k, str) else operator.index(k) for k in key)]
+    # JSON keeps apart what plain joining would not: 1 and "1", ("a", "b") and ("a,b",).
+    digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
-def standard_normals(seed: int, purpose: str, ids: Sequence | Array, shape: tuple[int, ...]) -> Array:
+def standard_normals(seed: int, purpose: str, ids: Sequence[int] | Sequence[str] | Array, shape: tuple[int, ...]) -> Array:
     """Draw one float32 block of standard normals per id, each from that id's own stream.
 
     Returns
@@ -44,6 +46,6 @@ def standard_normals(seed: int, purpose: str, ids: Sequence | Array, shape: tupl
         ``(len(ids), *shape)`` float32.
     """
     out = np.empty((len(ids), *shape), np.float32)
-    for row, identity in zip(out, np.asarray(ids).tolist(), strict=True):
-        generator(seed, purpose, identity).standard_normal(out=row, dtype=np.float32)
+    for row, identity in enumerate(np.asarray(ids).tolist()):
+        out[row] = generator(seed, purpose, identity).standard_normal(shape, dtype=np.float32)
     return out

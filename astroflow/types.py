@@ -4,9 +4,9 @@ A band axis is there from the start: images are ``(N, B, H, W)``, with B = 1 for
 Arrays follow ``image[y, x]``; the stamp's centre is ``((W - 1) / 2, (H - 1) / 2)``.
 """
 
-__all__ = ["Array", "Cutout", "Noiseless", "Simulation", "Stamps"]
+__all__ = ["Array", "Cutout", "Noiseless", "Progress", "Simulation", "Stamps"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -15,6 +15,8 @@ import numpy as np
 from astroflow.errors import InputError
 
 Array = np.ndarray[Any, Any]
+Progress = Callable[[str, int, int, dict[str, float]], None]
+"""Called as ``progress(stage, done, total, figures)`` while something long goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class Stamps:
         `psf_oversampling`. ``(h, w)`` and ``(B, h, w)`` serve every object.
     rms : array_like
         Standard deviation of the noise *without* the galaxy's own photon noise, image unit; anything that
-        broadcasts from the left to ``(N, B, H, W)``: a scalar, ``(N,)``, ``(N, B)``, or a full map (``(H, W)`` for one stamp).
+        broadcasts from the left to ``(N, B, H, W)``: a scalar, ``(N,)``, ``(N, B)``, a full map, or ``(H, W)`` for all.
     zero_point : float
         AB magnitude of one image unit.
     pixel_scale_arcsec : float
@@ -61,18 +63,19 @@ class Stamps:
         If shapes disagree, ids repeat, or a scalar is out of range.
     """
 
+    # Typed as what they are once constructed; scalars, lists and None go in.
     images: Array
     psf: Array
     rms: Array
     zero_point: float
     pixel_scale_arcsec: float
-    mask: Array | None = None
-    gain: Array | float = np.inf
-    binning: Array | int = 1
-    band_present: Array | None = None
+    mask: Array = None  # type: ignore[assignment]
+    gain: Array = np.inf  # type: ignore[assignment]
+    binning: Array = 1  # type: ignore[assignment]
+    band_present: Array = None  # type: ignore[assignment]
     psf_oversampling: int = 1
     noise_correlation: None = None
-    ids: Array | Sequence[int] | Sequence[str] | None = None
+    ids: Array = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -82,32 +85,29 @@ class Stamps:
         if images.ndim not in (2, 3, 4):
             raise InputError(f"`images` must be (H, W), (N, H, W) or (N, B, H, W); got shape {images.shape}")
         single = images.ndim == 2
-        images = {2: images[None, None] if single else None, 3: images[:, None] if images.ndim == 3 else None, 4: images}[
-            images.ndim
-        ]
+        if single:
+            images = images[None, None]
+        elif images.ndim == 3:
+            images = images[:, None]
         n, bands, height, width = images.shape
         if height < 3 or width < 3:
             raise InputError(f"`images` must be at least 3 x 3 pixels; got {height} x {width}")
         put("images", np.ascontiguousarray(images))
         put("psf", _psf_array(self.psf, n, bands))
-        put("rms", _spread("rms", self.rms, images.shape, single))
-        mask = np.zeros((1, 1, 1, 1), bool) if self.mask is None else _boolean("mask", self.mask)
-        put("mask", _spread("mask", mask, images.shape, single, dtype=bool))
-        put("gain", _spread("gain", self.gain, (n, bands), single))
-        put("band_present", _spread("band_present", True if self.band_present is None else self.band_present, (n, bands), single, dtype=bool))
-        put("binning", _spread("binning", self.binning, (n,), single, dtype=np.int64))
+        put("rms", _spread("rms", _numeric("rms", self.rms), images.shape, single))
+        put("mask", _spread("mask", _boolean("mask", self.mask, False), images.shape, single))
+        put("gain", _spread("gain", _numeric("gain", self.gain), (n, bands), single))
+        put("band_present", _spread("band_present", _boolean("band_present", self.band_present, True), (n, bands), single))
+        put("binning", _spread("binning", _counting("binning", self.binning), (n,), single))
         put("ids", _checked_ids(self.ids, n))
-        for name in ("zero_point", "pixel_scale_arcsec"):
-            value = getattr(self, name)
-            if value is None or not np.isscalar(value) or not np.isfinite(float(value)):
-                raise InputError(f"`{name}` must be one finite number; got {value!r}")
-            put(name, float(value))
+        put("zero_point", _finite("zero_point", self.zero_point))
+        put("pixel_scale_arcsec", _finite("pixel_scale_arcsec", self.pixel_scale_arcsec))
         if self.pixel_scale_arcsec <= 0:
             raise InputError(f"`pixel_scale_arcsec` must be positive; got {self.pixel_scale_arcsec}")
-        if self.psf_oversampling < 1 or int(self.psf_oversampling) != self.psf_oversampling:
-            raise InputError(f"`psf_oversampling` must be a positive integer; got {self.psf_oversampling!r}")
-        if np.any(np.asarray(self.binning) < 1):
-            raise InputError("`binning` must be at least 1 for every stamp")
+        oversampling = _counting("psf_oversampling", self.psf_oversampling)
+        if oversampling.ndim:
+            raise InputError(f"`psf_oversampling` must be one number; got shape {oversampling.shape}")
+        put("psf_oversampling", int(oversampling))
         if self.noise_correlation is not None:
             raise InputError("`noise_correlation` must be None: correlated noise is not supported by this version")
 
@@ -117,17 +117,19 @@ class Stamps:
     @property
     def stamp_scale_arcsec(self) -> Array:
         """``(N,)`` side of the pixels of each stamp, binning included, arcsec."""
-        return self.pixel_scale_arcsec * self.binning  # type: ignore[no-any-return]
+        return np.asarray(self.pixel_scale_arcsec * self.binning)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """``(N, B, H, W)``."""
-        return self.images.shape  # type: ignore[return-value]
+        n, bands, height, width = self.images.shape
+        return n, bands, height, width
 
-    def __getitem__(self, rows: slice | Sequence[int] | Array) -> "Stamps":
-        """Select objects by a slice, a list of positions or a boolean array."""
+    def __getitem__(self, rows: int | slice | Sequence[int] | Array) -> "Stamps":
+        """Select objects by a position, a slice, a list of positions or a boolean array; the result is a batch again."""
         if isinstance(rows, int | np.integer):
-            rows = slice(int(rows), int(rows) + 1 or None)
+            position = range(len(self))[rows]  # an IndexError past the end, which also ends a loop over the stamps
+            rows = slice(position, position + 1)
         picked = {
             f.name: getattr(self, f.name)[rows]
             for f in fields(self)
@@ -139,9 +141,7 @@ class Stamps:
         if not isinstance(other, Stamps):
             return NotImplemented
         pairs = [(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
-        return all(
-            (np.array_equal(a, b, equal_nan=a.dtype.kind == "f") if isinstance(a, np.ndarray) else a == b) for a, b in pairs
-        )
+        return all((np.array_equal(a, b, equal_nan=a.dtype.kind == "f") if isinstance(a, np.ndarray) else a == b) for a, b in pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,38 +223,56 @@ class Simulation:
 
 
 def _numeric(name: str, value: Any) -> Array:
+    """Return float32 in the machine's byte order (survey files are big-endian); masked values become NaN."""
+    if value is None:
+        raise InputError(f"`{name}` is missing")
+    if isinstance(value, np.ma.MaskedArray):
+        value = np.ma.filled(value.astype(np.float64), np.nan)
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise InputError(f"`{name}` must be numbers; got an array of {array.dtype}")
-    # Survey files are big-endian; float32 also copies to the native byte order.
-    return array.astype(np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, hence ignored like any pixel that is not finite
+        return np.asarray(array.astype(np.float32))
 
 
-def _boolean(name: str, value: Any) -> Array:
-    array = np.asarray(value)
+def _boolean(name: str, value: Any, default: bool) -> Array:
+    if value is None:
+        return np.array(default)
+    array = np.ma.filled(value, True) if isinstance(value, np.ma.MaskedArray) else np.asarray(value)
     if array.dtype.kind == "b":
-        return array
-    if array.dtype.kind in "iu" or np.isin(array, (0, 1)).all():
-        return array != 0
-    raise InputError(f"`{name}` must be boolean, True = ignore; got {array.dtype} values other than 0 and 1")
+        return np.array(array)
+    if array.dtype.kind in "iu" or (array.dtype.kind == "f" and np.isin(array, (0, 1)).all()):
+        return np.asarray(array != 0)
+    raise InputError(f"`{name}` must be true or false (0 or 1) everywhere; got an array of {array.dtype} with other values")
 
 
-def _spread(name: str, value: Any, shape: tuple[int, ...], single: bool, dtype: Any = np.float32) -> Array:
-    """Broadcast from the left: (N,) and (N, B) fill a stamp; (H, W) is a map of the only stamp."""
+def _counting(name: str, value: Any) -> Array:
     array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"`{name}` must be numbers; got an array of {array.dtype}")
-    array = array.astype(dtype)
-    if len(shape) == 4 and array.ndim == 2 and array.shape == shape[2:] and (single or array.shape != shape[:2]):
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all() or (array < 1).any() or (array != np.floor(array)).any():
+        raise InputError(f"`{name}` must be a whole number of at least 1; got {value!r}")
+    return array.astype(np.int64)
+
+
+def _finite(name: str, value: Any) -> float:
+    array = np.asarray(value)
+    if array.ndim or array.dtype.kind not in "fiu" or not np.isfinite(array):
+        raise InputError(f"`{name}` must be one finite number; got {value!r}")
+    return float(array)
+
+
+def _spread(name: str, array: Array, shape: tuple[int, ...], single: bool) -> Array:
+    """Broadcast from the left: (N,) and (N, B) fill a stamp; (H, W) is one map for every stamp."""
+    given = array.shape
+    if len(shape) == 4 and array.ndim == 2 and given == shape[2:] and (single or given != shape[:2]):
         array = array[None, None]
-    elif len(shape) == 4 and array.ndim == 3 and array.shape == (shape[0], *shape[2:]):
+    elif len(shape) == 4 and array.ndim == 3 and given == (shape[0], *shape[2:]):
         array = array[:, None]
     else:
-        array = array.reshape(array.shape + (1,) * (len(shape) - array.ndim))
+        array = array.reshape(given + (1,) * (len(shape) - array.ndim))
     try:
         return np.ascontiguousarray(np.broadcast_to(array, shape))
     except ValueError:
-        raise InputError(f"`{name}` has shape {np.shape(value)}; expected {shape} or a shape that fills it") from None
+        raise InputError(f"`{name}` has shape {given}; expected {shape} or a shape that fills it") from None
 
 
 def _psf_array(value: Any, n: int, bands: int) -> Array:
@@ -265,7 +283,7 @@ def _psf_array(value: Any, n: int, bands: int) -> Array:
         psf = psf[None, None]
     elif psf.ndim == 3:
         psf = psf[:, None] if bands == 1 and psf.shape[0] == n else psf[None]
-    if psf.ndim != 4:
+    if psf.ndim != 4 or 0 in psf.shape[2:]:
         raise InputError(f"`psf` must be (h, w), (B, h, w) or (N, B, h, w); got shape {np.shape(value)}")
     try:
         return np.ascontiguousarray(np.broadcast_to(psf, (n, bands, *psf.shape[2:])))
@@ -275,9 +293,13 @@ def _psf_array(value: Any, n: int, bands: int) -> Array:
 
 def _checked_ids(ids: Any, n: int) -> Array:
     array = np.arange(n) if ids is None else np.asarray(ids)
-    if array.dtype.kind not in "iuUS":
+    if array.dtype.kind in "OT" and all(isinstance(i, str) for i in array.ravel().tolist()):
+        array = array.astype(str)  # pandas and variable-length strings
+    if array.dtype.kind not in "iuUS" and array.size:
         raise InputError(f"`ids` must be integers or strings; got {array.dtype}")
-    array = array.astype(str) if array.dtype.kind in "US" else array.astype(np.int64)
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise InputError("`ids` must fit 64-bit signed integers; give larger ones as strings")
+    array = array.astype(str if array.dtype.kind in "US" else np.int64)
     if array.shape != (n,):
         raise InputError(f"`ids` must be one per image: expected {n}, got shape {array.shape}")
     unique, counts = np.unique(array, return_counts=True)

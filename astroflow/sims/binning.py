@@ -4,15 +4,17 @@ A galaxy too large for the network's stamp is binned by 2, 4 or 8. A binned pixe
 independent noise adds in quadrature.
 """
 
-__all__ = ["bin_images", "bin_mask", "bin_rms", "crop_or_pad"]
+__all__ = ["bin_images", "bin_mask", "bin_rms", "centre_shift", "crop_or_pad"]
 
 import numpy as np
+
+from astroflow.errors import InputError
 
 
 def _blocks(array: np.ndarray, b: int) -> np.ndarray:
     *lead, h, w = array.shape
     if h % b or w % b:
-        raise ValueError(f"sides {h} x {w} are not multiples of {b}")
+        raise InputError(f"sides {h} x {w} are not multiples of the binning {b}")
     return array.reshape(*lead, h // b, b, w // b, b)
 
 
@@ -28,14 +30,13 @@ def bin_rms(rms: np.ndarray, b: int) -> np.ndarray:
 
 def bin_mask(mask: np.ndarray, b: int) -> np.ndarray:
     """Mask a binned pixel when any of its pixels is masked."""
-    return mask if b == 1 else _blocks(mask, b).any((-3, -1))
+    return mask if b == 1 else np.asarray(_blocks(mask, b).any((-3, -1)))
 
 
 def crop_or_pad(array: np.ndarray, size: int, fill: float | bool) -> np.ndarray:
     """Crop or pad ``(..., H, W)`` to ``(..., size, size)`` about the stamp's centre ``((W-1)/2, (H-1)/2)``.
 
-    A side whose parity differs from `size` cannot keep the centre on the pixel grid: the result's centre is then half a
-    native pixel to the lower side, which `centre_shift` gives.
+    A side whose parity differs from `size` cannot keep its centre: it then lies half a pixel off, by `centre_shift`.
     """
     h, w = array.shape[-2:]
     out = np.full((*array.shape[:-2], size, size), fill, array.dtype)

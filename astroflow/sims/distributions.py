@@ -34,6 +34,8 @@ from scipy import special
 
 from astroflow.config import Recipe
 
+# Below this share of its mass inside the bounds, a truncated normal's quantiles are lost in float32.
+LEAST_MASS = 0.01
 # Float32 cannot tell 1 - 6e-8 from 1, so the unit interval stops here at both ends: |u| < 4.9.
 EDGE = 5e-7
 Ops = SimpleNamespace
@@ -53,12 +55,10 @@ def numpy_ops() -> Ops:
 def tensorflow_ops() -> Ops:
     """Return the functions for TensorFlow tensors."""
     import tensorflow as tf
-    import tensorflow_probability as tfp
 
     return Ops(
         log=tf.math.log, exp=tf.math.exp, sqrt=tf.math.sqrt, clip=tf.clip_by_value, log1p=tf.math.log1p,
-        expm1=tf.math.expm1, ndtr=tfp.math.special.ndtr if hasattr(tfp.math.special, "ndtr") else _tf_ndtr,
-        ndtri=tf.math.ndtri, stack=tf.stack, where=tf.where,
+        expm1=tf.math.expm1, ndtr=_tf_ndtr, ndtri=tf.math.ndtri, stack=tf.stack, where=tf.where,
     )  # fmt: skip
 
 
@@ -121,6 +121,7 @@ class LogUniform(_Bounded):
 
     kind: Literal["log_uniform"] = "log_uniform"
     low: pydantic.PositiveFloat
+    """Smallest value."""
 
     @property
     def _span(self) -> float:
@@ -145,6 +146,11 @@ class Normal(_Bounded):
     sd: pydantic.PositiveFloat
     """Standard deviation before truncation."""
 
+    @pydantic.model_validator(mode="after")
+    def _not_a_tail(self) -> "Normal":
+        check_mass(self.mean, self.sd, self.low, self.high)
+        return self
+
     def quantile(self, p: Numbers, ops: Ops) -> Numbers:
         return ops.clip(truncated_quantile(p, self.mean, self.sd, self.low, self.high, ops), self.low, self.high)
 
@@ -160,10 +166,16 @@ class LogNormal(_Bounded):
 
     kind: Literal["log_normal"] = "log_normal"
     low: pydantic.PositiveFloat
+    """Smallest value."""
     median: pydantic.PositiveFloat
     """Median before truncation."""
     sd_dex: pydantic.PositiveFloat
     """Standard deviation of log10, dex."""
+
+    @pydantic.model_validator(mode="after")
+    def _not_a_tail(self) -> "LogNormal":
+        check_mass(*self._logs)
+        return self
 
     @property
     def _logs(self) -> tuple[float, float, float, float]:
@@ -204,26 +216,39 @@ class Counts(_Bounded):
         return math.log(a / total) + a * (x - self.low)
 
 
+def check_mass(mean: float, sd: float, low: float, high: float, where: str = "") -> None:
+    """Refuse a truncated normal of which only a far tail is left: its map to the standard normal is not exact enough."""
+    mass = float(special.ndtr((high - mean) / sd) - special.ndtr((low - mean) / sd))
+    if mass < LEAST_MASS:
+        raise ValueError(f"only {mass:.1e} of the untruncated distribution lies between the bounds{where}; at least {LEAST_MASS} must")
+
+
+def _mass_below(x: Numbers, ops: Ops) -> Numbers:
+    # Constants stay Python floats: exact, and of no dtype, so that they go with tensors of any.
+    return float(special.ndtr(x)) if isinstance(x, float) else ops.ndtr(x)
+
+
 def truncated_quantile(p: Numbers, mean: Numbers, sd: float, low: float, high: float, ops: Ops) -> Numbers:
     """Quantile of a truncated normal."""
-    a, b = ops.ndtr((low - mean) / sd), ops.ndtr((high - mean) / sd)
+    a, b = _mass_below((low - mean) / sd, ops), _mass_below((high - mean) / sd, ops)
     return mean + sd * ops.ndtri(ops.clip(a + p * (b - a), EDGE / 10, 1 - EDGE / 10))
 
 
 def truncated_cdf(x: Numbers, mean: Numbers, sd: float, low: float, high: float, ops: Ops) -> Numbers:
     """Cumulative distribution of a truncated normal."""
-    a, b = ops.ndtr((low - mean) / sd), ops.ndtr((high - mean) / sd)
+    a, b = _mass_below((low - mean) / sd, ops), _mass_below((high - mean) / sd, ops)
     return (ops.ndtr((x - mean) / sd) - a) / (b - a)
 
 
 def truncated_log_density(x: Numbers, mean: Numbers, sd: float, low: float, high: float, ops: Ops) -> Numbers:
     """Log density of a truncated normal."""
-    mass = ops.ndtr((high - mean) / sd) - ops.ndtr((low - mean) / sd)
-    return -0.5 * ((x - mean) / sd) ** 2 - math.log(sd * math.sqrt(2 * math.pi)) - ops.log(mass)
+    mass = _mass_below((high - mean) / sd, ops) - _mass_below((low - mean) / sd, ops)
+    log_mass = math.log(mass) if isinstance(mass, float) else ops.log(mass)
+    return -0.5 * ((x - mean) / sd) ** 2 - math.log(sd * math.sqrt(2 * math.pi)) - log_mass
 
 
 def _number_is_fixed(value: Any) -> Any:
-    return {"kind": "fixed", "value": value} if isinstance(value, int | float) else value
+    return {"kind": "fixed", "value": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 Spread = Annotated[Uniform | LogUniform | Normal | LogNormal | Counts, pydantic.Field(discriminator="kind")]

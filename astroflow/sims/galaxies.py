@@ -1,14 +1,15 @@
 """Galaxy profiles: what a galaxy looks like before PSF, pixel and noise.
 
 A galaxy model owns its parameters (names, units, prior) and turns one theta into a GalSim profile of unit zero point.
-`SersicGalaxy` is the one that ships; your own is any class with the three members of `Galaxy`, see ``docs/extending.md``.
+`SersicGalaxy` is the one that ships; your own is any class with the two members of `Galaxy`, see ``docs/extending.md``.
 
 The cost of GalSim's Sersic
 ---------------------------
 GalSim tabulates a Hankel transform for every new Sersic index, 0.05 to 0.6 s each. `SersicGalaxy` therefore draws from a
 fixed table of indices, spaced evenly in log n, and mixes the two neighbours of the wanted n with linear weights in log n.
 Both have the same half-light radius and flux, so the mixture has them too, exactly. The error is of second order in the
-spacing: at most 5e-4 of the peak for the default 64 values (measured in ``benchmarks/rendering.py`` and tested).
+spacing: for the default 64 values below 1e-4 of the peak where re is a few PSF widths, below 1e-3 at seventeen (tested,
+and measured by ``benchmarks/rendering.py``).
 GalSim keeps 100 tables, so the cost is paid once per process.
 """
 
@@ -46,14 +47,11 @@ class Galaxy(Protocol):
         With `exact`, approximations made for speed are left out.
         """
 
-    def gsparams(self) -> "galsim.GSParams":
-        """Return GalSim's accuracy settings for this galaxy."""
-
 
 def axis_ratio(e1: np.ndarray, e2: np.ndarray) -> np.ndarray:
     """Return q = b/a of a reduced-shear type ellipticity, |e| = (1 - q) / (1 + q)."""
     modulus = np.hypot(e1, e2)
-    return (1 - modulus) / (1 + modulus)
+    return np.asarray((1 - modulus) / (1 + modulus))
 
 
 class SersicGalaxy(Recipe):
@@ -92,7 +90,8 @@ class SersicGalaxy(Recipe):
 
     @property
     def parameters(self) -> Parameters:
-        size = self.re_arcsec if isinstance(self.re_arcsec, SizeMagnitudeBlock) else ScalarBlock(name="re_arcsec", distribution=self.re_arcsec)
+        follows_mag = isinstance(self.re_arcsec, SizeMagnitudeBlock)
+        size = self.re_arcsec if follows_mag else ScalarBlock(name="re_arcsec", distribution=self.re_arcsec)
         blocks = (
             ScalarBlock(name="mag", distribution=self.mag),
             size,
@@ -109,6 +108,7 @@ class SersicGalaxy(Recipe):
         return np.geomspace(self.n.low, self.n.high, self.n_table)
 
     def gsparams(self) -> "galsim.GSParams":
+        """Return GalSim's accuracy settings for this galaxy."""
         import galsim
 
         return galsim.GSParams(folding_threshold=self.folding_threshold, maximum_fft_size=16384)
@@ -141,10 +141,46 @@ class SersicGalaxy(Recipe):
 
 SERSIC_PARAMETERS = (
     Parameter(name="mag", unit="mag", label="magnitude", ucd="phot.mag", description="Total AB magnitude of the untruncated profile"),
-    Parameter(name="re_arcsec", unit="arcsec", label="$R_e$", ucd="phys.angSize.smajAxis", description="Half-light radius along the semi-major axis"),
+    Parameter(
+        name="re_arcsec",
+        unit="arcsec",
+        label="$R_e$",
+        ucd="phys.angSize.smajAxis",
+        description="Half-light radius along the semi-major axis",
+    ),
     Parameter(name="n", label="Sersic $n$", description="Sersic index"),
-    Parameter(name="e1", label="$e_1$", ucd="src.ellipticity", spin=2, component=0, description="Ellipticity, |e| = (1-q)/(1+q), along the pixel axes"),
-    Parameter(name="e2", label="$e_2$", ucd="src.ellipticity", spin=2, component=1, description="Ellipticity, |e| = (1-q)/(1+q), along the diagonals"),
-    Parameter(name="dx_arcsec", unit="arcsec", label="$\\Delta x$", ucd="pos.cartesian.x", spin=1, component=0, description="Centre's offset along +x from the stamp's centre"),
-    Parameter(name="dy_arcsec", unit="arcsec", label="$\\Delta y$", ucd="pos.cartesian.y", spin=1, component=1, description="Centre's offset along +y from the stamp's centre"),
-)  # fmt: skip
+    Parameter(
+        name="e1",
+        label="$e_1$",
+        ucd="src.ellipticity",
+        spin=2,
+        component=0,
+        description="Ellipticity, |e| = (1-q)/(1+q), along the pixel axes",
+    ),
+    Parameter(
+        name="e2",
+        label="$e_2$",
+        ucd="src.ellipticity",
+        spin=2,
+        component=1,
+        description="Ellipticity, |e| = (1-q)/(1+q), along the diagonals",
+    ),
+    Parameter(
+        name="dx_arcsec",
+        unit="arcsec",
+        label="$\\Delta x$",
+        ucd="pos.cartesian.x",
+        spin=1,
+        component=0,
+        description="Centre's offset along +x from the stamp's centre",
+    ),
+    Parameter(
+        name="dy_arcsec",
+        unit="arcsec",
+        label="$\\Delta y$",
+        ucd="pos.cartesian.y",
+        spin=1,
+        component=1,
+        description="Centre's offset along +y from the stamp's centre",
+    ),
+)

@@ -38,7 +38,7 @@ class MaskPopulation(Recipe):
     """Share of pixels that are bad on their own."""
 
     def draw(self, rng: np.random.Generator, n: int, height: int, width: int) -> np.ndarray:
-        """Draw masks ``(n, height, width)``; True = ignore. A fixed number of random numbers is used per stamp."""
+        """Draw masks ``(n, height, width)``; True = ignore."""
         y = np.arange(height)[None, :, None]
         x = np.arange(width)[None, None, :]
         side = min(height, width)
@@ -62,11 +62,12 @@ class MaskPopulation(Recipe):
         # masked neighbours
         count = np.minimum(rng.poisson(self.neighbours_mean, n), 4)
         v = rng.random((n, 4, 3))
+        smallest = min(0.04, self.neighbour_radius_max)
         for k in range(4):
             rows = np.flatnonzero(count > k)
             if not len(rows):
                 break
-            radius = side * (0.04 + (self.neighbour_radius_max - 0.04) * v[rows, k, 0])
+            radius = side * (smallest + (self.neighbour_radius_max - smallest) * v[rows, k, 0])
             distance = radius + 2 + v[rows, k, 1] * (0.75 * side - radius)
             angle = 2 * np.pi * v[rows, k, 2]
             cy = (height - 1) / 2 + distance * np.sin(angle)

@@ -73,7 +73,7 @@ def add_noise(clean: np.ndarray, rms: np.ndarray, gain: np.ndarray, normals: np.
     rms : ndarray
         Broadcasts to ``(N, B, H, W)``; per stamp pixel.
     gain : ndarray
-        ``(N, B)``; infinite for no photon noise.
+        ``(N, B)`` electrons per image unit; infinite for no photon noise.
     """
     photon = np.maximum(clean, 0) * (1 / gain)[..., None, None].astype(np.float32)
     return np.asarray(clean + np.sqrt(rms**2 + photon) * normals, np.float32)

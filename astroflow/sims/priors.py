@@ -20,6 +20,7 @@ from astroflow.sims.distributions import (
     EDGE,
     Ops,
     Spread,
+    check_mass,
     numpy_ops,
     truncated_cdf,
     truncated_log_density,
@@ -49,10 +50,10 @@ class ScalarBlock(Recipe):
     def bounds(self) -> dict[str, tuple[float, float]]:
         return {self.name: (self.distribution.low, self.distribution.high)}
 
-    def forward(self, u: list, given: Columns, ops: Ops) -> list:
+    def forward(self, u: list[Any], given: Columns, ops: Ops) -> list[Any]:
         return [self.distribution.quantile(ops.clip(ops.ndtr(u[0]), EDGE, 1 - EDGE), ops)]
 
-    def inverse(self, given: Columns, ops: Ops) -> list:
+    def inverse(self, given: Columns, ops: Ops) -> list[Any]:
         return [ops.ndtri(ops.clip(self.distribution.cdf(given[self.name], ops), EDGE, 1 - EDGE))]
 
     def log_density(self, given: Columns, ops: Ops) -> Any:
@@ -91,22 +92,23 @@ class SizeMagnitudeBlock(Recipe):
     def bounds(self) -> dict[str, tuple[float, float]]:
         return {self.name: (self.low, self.high)}
 
-    def _line(self, given: Columns) -> tuple[Any, float, float, float]:
-        typical = self.log10_at_pivot + self.slope * (given[self.magnitude] - self.pivot_mag)
+    def log_line(self, magnitude: Any) -> tuple[Any, float, float, float]:
+        """Return mean, scatter, lower and upper bound of the size's natural logarithm at a magnitude."""
+        typical = self.log10_at_pivot + self.slope * (magnitude - self.pivot_mag)
         ln10 = math.log(10)
         return typical * ln10, self.scatter_dex * ln10, math.log(self.low), math.log(self.high)
 
-    def forward(self, u: list, given: Columns, ops: Ops) -> list:
+    def forward(self, u: list[Any], given: Columns, ops: Ops) -> list[Any]:
         p = ops.clip(ops.ndtr(u[0]), EDGE, 1 - EDGE)
-        return [ops.clip(ops.exp(truncated_quantile(p, *self._line(given), ops)), self.low, self.high)]
+        return [ops.clip(ops.exp(truncated_quantile(p, *self.log_line(given[self.magnitude]), ops)), self.low, self.high)]
 
-    def inverse(self, given: Columns, ops: Ops) -> list:
-        cdf = truncated_cdf(ops.log(given[self.name]), *self._line(given), ops)
+    def inverse(self, given: Columns, ops: Ops) -> list[Any]:
+        cdf = truncated_cdf(ops.log(given[self.name]), *self.log_line(given[self.magnitude]), ops)
         return [ops.ndtri(ops.clip(cdf, EDGE, 1 - EDGE))]
 
     def log_density(self, given: Columns, ops: Ops) -> Any:
         log_size = ops.log(given[self.name])
-        return truncated_log_density(log_size, *self._line(given), ops) - log_size
+        return truncated_log_density(log_size, *self.log_line(given[self.magnitude]), ops) - log_size
 
 
 class DiscBlock(Recipe):
@@ -132,14 +134,14 @@ class DiscBlock(Recipe):
     def _mass(self) -> float:
         return -math.expm1(-0.5 * (self.high / self.sigma) ** 2)
 
-    def forward(self, u: list, given: Columns, ops: Ops) -> list:
+    def forward(self, u: list[Any], given: Columns, ops: Ops) -> list[Any]:
         rho2 = u[0] ** 2 + u[1] ** 2 + 1e-12
         inside = -self._mass * ops.clip(-ops.expm1(-0.5 * rho2), 0.0, 1 - EDGE)
         e2 = -2 * self.sigma**2 * ops.log1p(inside)
         ratio = ops.sqrt(ops.clip(e2, 0.0, self.high**2) / rho2)
         return [u[0] * ratio, u[1] * ratio]
 
-    def inverse(self, given: Columns, ops: Ops) -> list:
+    def inverse(self, given: Columns, ops: Ops) -> list[Any]:
         a, b = (given[name] for name in self.names)
         e2 = a**2 + b**2 + 1e-12
         p = -ops.expm1(-0.5 * e2 / self.sigma**2) / self._mass
@@ -159,6 +161,21 @@ class JointPrior(Recipe):
     """A prior over named parameters: blocks in an order in which each only needs the earlier ones."""
 
     blocks: tuple[Block, ...]
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> "JointPrior":
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"parameter names must be unique; got {list(self.names)}")
+        for i, block in enumerate(self.blocks):
+            if isinstance(block, SizeMagnitudeBlock):
+                earlier = {name: pair for b in self.blocks[:i] for name, pair in b.bounds.items()}
+                if block.magnitude not in earlier:
+                    raise ValueError(
+                        f"`{block.name}` follows `{block.magnitude}`, which must come in an earlier block; got {list(earlier)}"
+                    )
+                for magnitude in earlier[block.magnitude]:
+                    check_mass(*block.log_line(magnitude), where=f" of `{block.name}` at {block.magnitude} {magnitude}")
+        return self
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -188,7 +205,10 @@ class JointPrior(Recipe):
         return ops.stack([u for block in self.blocks for u in block.inverse(columns, ops)], -1)
 
     def log_prob(self, theta: Any, ops: Ops | None = None) -> Any:
-        """Log density of the prior at `theta` ``(..., P)``, per physical unit; ``(...)``."""
+        """Log density of the prior at `theta` ``(..., P)``, per physical unit; ``(...)``.
+
+        `theta` has to lie inside the bounds, which is not checked here (see `contains`).
+        """
         ops = ops or numpy_ops()
         columns = {name: theta[..., i] for i, name in enumerate(self.names)}
         return sum(block.log_density(columns, ops) for block in self.blocks)

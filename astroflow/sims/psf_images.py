@@ -7,12 +7,15 @@ All functions work on ``(N, B, h, w)`` arrays at once.
 
 __all__ = ["PSFReport", "measure_psf", "psf_at_stamp_scale", "tidy_psf"]
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 SUM_TOLERANCE = 0.02
 CENTRE_TOLERANCE_PIX = 0.1
+SMALLEST_WEIGHT = 1.5  # pixel**2
+LEAST_CONTRAST = 1.4
 
 
 class PSFReport(NamedTuple):
@@ -59,19 +62,25 @@ def measure_psf(images: np.ndarray, iterations: int = 30) -> dict[str, np.ndarra
         return v[:, None, None]
 
     for _ in range(iterations):
-        det = np.maximum(mxx * myy - mxy**2, 1e-4)
+        # A weight as narrow as an undersampled PSF would shrink onto one pixel, so it stays at least a pixel wide.
+        widen = np.maximum(0.0, SMALLEST_WEIGHT - _smallest_eigenvalue(mxx, myy, mxy))
+        wxx, wyy = mxx + widen, myy + widen
+        det = np.maximum(wxx * wyy - mxy**2, 1e-4)
         dx, dy = xx - pad(x), yy - pad(y)
-        rho2 = (pad(myy) * dx**2 - 2 * pad(mxy) * dx * dy + pad(mxx) * dy**2) / pad(det)
+        rho2 = (pad(wyy) * dx**2 - 2 * pad(mxy) * dx * dy + pad(wxx) * dy**2) / pad(det)
         weighted = np.exp(-0.5 * np.minimum(rho2, 60.0)) * flat
         total = weighted.sum((1, 2))
         total = np.where(np.abs(total) > 1e-12, total, 1e-12)
-        x = np.clip(x + 2 * (weighted * dx).sum((1, 2)) / total, -w / 2, w / 2)
-        y = np.clip(y + 2 * (weighted * dy).sum((1, 2)) / total, -h / 2, h / 2)
-        # A Gaussian weight of the same width halves the second moments, hence the 2.
+        # Under a Gaussian weight W, a Gaussian of covariance M at distance d looks like one of (1/M + 1/W)^-1 at d W / (M + W).
+        gain = 1 + (mxx + myy) / (wxx + wyy)
+        x = np.clip(x + gain * (weighted * dx).sum((1, 2)) / total, -w / 2, w / 2)
+        y = np.clip(y + gain * (weighted * dy).sum((1, 2)) / total, -h / 2, h / 2)
+        seen = [(weighted * product).sum((1, 2)) / total for product in (dx**2, dy**2, dx * dy)]
+        matched = [2 * value for value in seen]
+        undone = _without_weight(seen, (wxx, wyy, mxy))
+        mxx, myy, mxy = (np.where((widen > 0) & np.isfinite(u), u, m) for u, m in zip(undone, matched, strict=True))
         limit = (max(h, w) / 2) ** 2
-        mxx = np.clip(2 * (weighted * dx**2).sum((1, 2)) / total, 0.05, limit)
-        myy = np.clip(2 * (weighted * dy**2).sum((1, 2)) / total, 0.05, limit)
-        mxy = 2 * (weighted * dx * dy).sum((1, 2)) / total
+        mxx, myy = np.clip(mxx, 0.05, limit), np.clip(myy, 0.05, limit)
         mxy = np.clip(mxy, -0.95 * np.sqrt(mxx * myy), 0.95 * np.sqrt(mxx * myy))
     kurtosis = (weighted * rho2**2).sum((1, 2)) / total
     trace = mxx + myy
@@ -82,6 +91,22 @@ def measure_psf(images: np.ndarray, iterations: int = 30) -> dict[str, np.ndarra
         "e2": 2 * mxy / (trace + 2 * root), "kurtosis": kurtosis, "core": core,
     }  # fmt: skip
     return {name: value.reshape(shape) for name, value in values.items()}
+
+
+def _smallest_eigenvalue(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    return np.asarray(0.5 * (xx + yy) - np.hypot(0.5 * (xx - yy), xy))
+
+
+def _without_weight(seen: Sequence[np.ndarray], weight: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Return ``(seen^-1 - weight^-1)^-1`` of 2 x 2 covariances (xx, yy, xy); NaN where that is no covariance."""
+    (sxx, syy, sxy), (wxx, wyy, wxy) = seen, weight
+    seen_det, weight_det = sxx * syy - sxy**2, wxx * wyy - wxy**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        axx, ayy = syy / seen_det - wyy / weight_det, sxx / seen_det - wxx / weight_det
+        axy = -sxy / seen_det + wxy / weight_det
+        det = axx * ayy - axy**2
+        good = (seen_det > 0) & (axx > 0.1) & (ayy > 0.1) & (det > 0.01)
+        return tuple(np.where(good, value / det, np.nan) for value in (ayy, axx, -axy))
 
 
 def _shift(images: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -106,7 +131,7 @@ def tidy_psf(psf: np.ndarray) -> PSFReport:
     """
     images = np.asarray(psf, np.float64)
     n = len(images)
-    finite = np.isfinite(images).all((-1, -2))
+    finite = np.asarray(np.isfinite(images).all((-1, -2)))
     images = np.where(finite[..., None, None], images, 0.0)
     # A Fourier shift would ring on float32 extremes; scale first.
     total = images.sum((-1, -2))
@@ -116,7 +141,9 @@ def tidy_psf(psf: np.ndarray) -> PSFReport:
     if h % 2 == 0 or w % 2 == 0:
         images = np.pad(images, [(0, 0), (0, 0), (0, 1 - h % 2), (0, 1 - w % 2)])
     m = measure_psf(np.where(positive[..., None, None], images, _delta(*images.shape[-2:])))
-    core = np.isfinite(m["core"]) & (m["core"] > 0.05) & (m["sigma"] < 0.45 * min(images.shape[-2:]))
+    # A core holds more light than its area's share of the image; flat images and noise do not have one.
+    share = np.pi * (1.5 * m["sigma"]) ** 2 / (images.shape[-2] * images.shape[-1])
+    core = np.isfinite(m["core"]) & (m["core"] > 0.05) & (m["core"] > LEAST_CONTRAST * share)
     usable = positive & core
     off = np.hypot(m["x"], m["y"])
     move = usable & (off > 0.01)
@@ -164,7 +191,8 @@ def psf_at_stamp_scale(psf: np.ndarray, *, oversampling: int, binning: int, size
         if binning > 1:
             fy = np.fft.fftfreq(wide.shape[-2])[:, None]
             fx = np.fft.rfftfreq(wide.shape[-1])[None, :]
-            wide = np.fft.irfft2(np.fft.rfft2(wide) * _comb(fy, binning, oversampling) * _comb(fx, binning, oversampling), s=wide.shape[-2:])
+            comb = _comb(fy, binning, oversampling) * _comb(fx, binning, oversampling)
+            wide = np.fft.irfft2(np.fft.rfft2(wide) * comb, s=wide.shape[-2:])
         cy, cx = wide.shape[-2] // 2, wide.shape[-1] // 2
         half = size // 2
         rows = cy + step * np.arange(-half, half + 1)

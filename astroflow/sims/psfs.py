@@ -16,7 +16,7 @@ import numpy as np
 import pydantic
 from scipy.signal import convolve2d
 
-from astroflow.config import Recipe
+from astroflow.config import Recipe, RecipePath
 from astroflow.errors import ConfigError
 from astroflow.sims.distributions import Normal, Scalar, quantile
 from astroflow.sims.psf_images import psf_at_stamp_scale, tidy_psf
@@ -27,36 +27,39 @@ if TYPE_CHECKING:
 MAX_PSF_ELLIPTICITY = 0.3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PSFDraw:
-    """One object's PSF: a GalSim profile without the pixel, or a native-scale image that includes it."""
+    """One object's PSF: a GalSim profile without the pixel, or a native-scale image that includes it (odd sides, centred)."""
 
     profile: Any = None
     native_image: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if (self.profile is None) == (self.native_image is None):
+            raise ConfigError("a PSFDraw holds either a GalSim `profile` or a `native_image`")
 
     def observed(self, galaxy: "galsim.GSObject", scale: float, binning: int, size: int) -> np.ndarray:
         """Draw a galaxy through this PSF onto ``size x size`` pixels of ``scale * binning`` arcsec."""
         import galsim
 
         step = scale * binning
-        if self.profile is not None:
+        if self.native_image is None:
             scene = galsim.Convolve(galaxy, self.profile.withGSParams(galaxy.gsparams))
             return np.asarray(scene.drawImage(nx=size, ny=size, scale=step, dtype=np.float32).array)
-        assert self.native_image is not None
         # Summing b x b pixels is a comb of b native pixels: fold it into the PSF and sample without a further pixel.
         boxed = convolve2d(self.native_image, np.full((binning, binning), 1 / binning**2))
-        psf = galsim.InterpolatedImage(galsim.Image(np.ascontiguousarray(boxed, np.float64)), scale=scale, flux=1.0, gsparams=galaxy.gsparams)
+        picture = galsim.Image(np.ascontiguousarray(boxed, np.float64))
+        psf = galsim.InterpolatedImage(picture, scale=scale, flux=1.0, gsparams=galaxy.gsparams)
         scene = galsim.Convolve(galaxy, psf)
         return np.asarray(scene.drawImage(nx=size, ny=size, scale=step, dtype=np.float32, method="no_pixel").array)
 
     def image(self, scale: float, binning: int, size: int) -> np.ndarray:
         """Return the PSF with its pixel at the stamp's sampling, ``(size, size)``, unit sum."""
-        if self.profile is not None:
+        if self.native_image is None:
             step = scale * binning
             drawn = self.profile.drawImage(nx=size, ny=size, scale=step, dtype=np.float64).array
             return np.asarray(drawn / drawn.sum(), np.float32)
-        assert self.native_image is not None
-        return psf_at_stamp_scale(self.native_image[None, None], oversampling=1, binning=binning, size=size)[0, 0]
+        return np.asarray(psf_at_stamp_scale(self.native_image[None, None], oversampling=1, binning=binning, size=size)[0, 0])
 
 
 class PSFPopulation(Protocol):
@@ -117,8 +120,8 @@ class ImagePSF(Recipe):
     """PSF images from the image HDUs of a FITS file (native scale, pixel included), one picked at random per object."""
 
     kind: Literal["images"] = "images"
-    path: str
-    """FITS file with one PSF per image HDU, or cubes of them. `~` and environment variables are expanded."""
+    path: RecipePath
+    """FITS file with one PSF per image HDU, or cubes of them; relative paths are looked for beside the recipe first."""
     fwhm_scatter: Annotated[float, pydantic.Field(ge=0, lt=0.3)] = 0.02
     """Relative scatter of an extra dilation, so that PSFs between the images are covered."""
     ellipticity_sigma: Annotated[float, pydantic.Field(ge=0, lt=0.2)] = 0.01
@@ -133,14 +136,12 @@ class ImagePSF(Recipe):
         ConfigError
             If the file cannot be read or an image in it is unusable.
         """
-        import os
-
         from astropy.io import fits
 
-        path = Path(os.path.expandvars(self.path)).expanduser()
+        path = Path(self.path)
         try:
             with fits.open(path, memmap=False) as hdus:
-                arrays = [np.asarray(h.data, np.float64) for h in hdus if h.is_image and h.data is not None]
+                arrays = [np.asarray(h.data, np.float64) for h in hdus if h.is_image and h.data is not None and h.data.ndim >= 2]
         except (OSError, TypeError, ValueError, KeyError) as error:
             raise ConfigError(f"cannot read PSF images from {path}: {error}") from error
         planes = [plane for array in arrays for plane in array.reshape(-1, *array.shape[-2:])]
@@ -158,4 +159,4 @@ class ImagePSF(Recipe):
         psf = galsim.InterpolatedImage(galsim.Image(image.astype(np.float64)), scale=scale, flux=1.0)
         drawn = psf.dilate(stretch).shear(g1=g1, g2=g2).drawImage(nx=image.shape[1], ny=image.shape[0], scale=scale, method="no_pixel")
         array = drawn.array.astype(np.float32)
-        return PSFDraw(native_image=array / array.sum())
+        return PSFDraw(native_image=np.asarray(array / array.sum()))

@@ -5,10 +5,11 @@ A part is chosen by its `kind`. Kinds are astroflow's own or come from installed
 (a function that returns a `Simulator`).
 """
 
-__all__ = ["SimulatorRecipe", "build_simulator", "load_simulator"]
+__all__ = ["SimulatorRecipe", "build_simulator", "load_simulator", "simulator_data", "simulator_from_data"]
 
 import functools
 import importlib
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ GROUPS = {"galaxy": "astroflow.galaxies", "psf": "astroflow.psfs", "noise": "ast
 class SimulatorRecipe(Recipe):
     """A forward model: galaxies, PSF, noise and masks on stamps."""
 
+    @classmethod
+    def open_parts(cls) -> Mapping[str, Mapping[str, type[Recipe]]]:
+        return PARTS
+
     description: str = ""
     """One sentence: which survey, which systematics."""
     stamp: StampSpec
@@ -53,40 +58,77 @@ def part_model(part: str, kind: str) -> type[Recipe]:
     if kind in own:
         return own[kind]
     installed = {point.name: point for point in entry_points(group=GROUPS[part])}
-    if kind in installed:
-        return installed[kind].load()  # type: ignore[no-any-return]
-    known = sorted({*own, *installed})
-    raise ConfigError(f"unknown {part} kind {kind!r}; known kinds: {', '.join(known)}.{nearest(kind, known)}")
+    if kind not in installed:
+        known = sorted({*own, *installed})
+        raise ConfigError(f"unknown {part} kind {kind!r}; known kinds: {', '.join(known)}.{nearest(kind, known)}")
+    point = installed[kind]
+    try:
+        model = point.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"cannot load {part} kind {kind!r} from {point.value!r}: {error}") from error
+    if not (isinstance(model, type) and issubclass(model, Recipe)):
+        raise ConfigError(f"{part} kind {kind!r} ({point.value!r}) should be a subclass of astroflow.config.Recipe; it is {model!r}")
+    return model
 
 
-def build_simulator(data: dict[str, Any], where: str = "simulator") -> tuple[Simulator, dict[str, Any]]:
+def build_simulator(data: dict[str, Any], where: str = "simulator", folder: Path | None = None) -> tuple[Simulator, dict[str, Any]]:
     """Build a simulator from a recipe's plain data.
+
+    Parameters
+    ----------
+    data : dict
+        The recipe, as YAML gives it.
+    where : str
+        What messages call it, usually its path.
+    folder : Path, optional
+        Where the recipe's relative paths start; the working folder by default.
 
     Returns
     -------
     simulator : Simulator
     resolved : dict
-        The recipe with every default filled in, as plain data; building it again gives the same simulator.
+        The recipe with every default filled in and every path absolute, as plain data; building it again gives the same
+        simulator.
     """
-    recipe = parse_recipe(SimulatorRecipe, data, where)
+    recipe = parse_recipe(SimulatorRecipe, data, where, folder)
     parts: dict[str, Any] = {}
     for part in PARTS:
         given = dict(getattr(recipe, part))
         if not isinstance(given.get("kind"), str):
             raise ConfigError(f"{where}: `{part}.kind` is missing; known kinds: {', '.join(PARTS[part])}")
-        parts[part] = parse_recipe(part_model(part, given["kind"]), given, f"{where}: {part}")
+        try:
+            model = part_model(part, given["kind"])
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        parts[part] = parse_recipe(model, given, f"{where}: {part}", folder)
     resolved = recipe.model_dump(mode="json") | {part: model.model_dump(mode="json") for part, model in parts.items()}
     simulator = Simulator(**parts, stamp=recipe.stamp, masks=recipe.masks, name=Path(where).stem)
     return simulator, resolved
 
 
-def resolved_recipe(name: str | Path) -> dict[str, Any]:
-    """Return a recipe's plain data with every default filled in.
+def simulator_data(name: str | Path) -> dict[str, Any]:
+    """Return a simulator as plain data, for files and workers: its resolved recipe, or a reference to your own Python."""
+    if _is_python(str(name)):
+        load_simulator(name)
+        return {"reference": str(name)}
+    return _read(name)[1]
 
-    A path that the recipe gives relative to itself (PSF images) is made absolute, so that workers anywhere find it.
-    """
+
+def simulator_from_data(data: dict[str, Any]) -> Simulator:
+    """Build a simulator from `simulator_data`."""
+    return load_simulator(data["reference"]) if set(data) == {"reference"} else build_simulator(data)[0]
+
+
+def _read(name: str | Path) -> tuple[Simulator, dict[str, Any]]:
     path = find_recipe(name, "sims")
-    return build_simulator(read_yaml(path), str(path))[1]
+    return build_simulator(read_yaml(path), str(path), path.parent)
+
+
+def _is_python(text: str) -> bool:
+    """Say whether a name means an installed simulator or ``module:attribute``, rather than a recipe."""
+    module, colon, _ = text.partition(":")
+    reference = bool(colon) and module.replace(".", "").isidentifier() and not Path(text).exists()
+    return reference or any(point.name == text for point in entry_points(group="astroflow.simulators"))
 
 
 def load_simulator(name: str | Path) -> Simulator:
@@ -104,17 +146,16 @@ def load_simulator(name: str | Path) -> Simulator:
         If nothing of that name exists, or the recipe is not valid.
     """
     text = str(name)
-    for point in entry_points(group="astroflow.simulators"):
-        if point.name == text:
-            return _as_simulator(point.load(), text)
-    module, colon, attribute = text.partition(":")
-    if colon and module.replace(".", "").isidentifier() and not Path(text).exists():
-        try:
+    try:
+        for point in entry_points(group="astroflow.simulators"):
+            if point.name == text:
+                return _as_simulator(point.load(), text)
+        if _is_python(text):
+            module, _, attribute = text.partition(":")
             return _as_simulator(functools.reduce(getattr, attribute.split("."), importlib.import_module(module)), text)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"cannot load simulator {text!r}: {error}") from error
-    path = find_recipe(name, "sims")
-    return build_simulator(read_yaml(path), str(path))[0]
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"cannot load simulator {text!r}: {error}") from error
+    return _read(name)[0]
 
 
 def _as_simulator(thing: Any, name: str) -> Simulator:

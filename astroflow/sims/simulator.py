@@ -10,7 +10,7 @@ which is fast, each time a galaxy comes by.
 __all__ = ["Simulator"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -73,15 +73,14 @@ class Simulator:
             `theta` ``(N, P)``, `stamps`, `snr` ``(N,)``.
         """
         clean = self.draw_noiseless(ids, seed)
-        parts = [
-            self.observe(_row(clean, i), generator(seed, "observation", identity))
-            for i, identity in enumerate(clean.ids.tolist())
-        ]
+        parts = [self.observe(_row(clean, i), generator(seed, "observation", identity)) for i, identity in enumerate(clean.ids.tolist())]
         return _joined(parts, clean.ids)
 
     def draw_noiseless(self, ids: Sequence[int] | Sequence[str] | Array, seed: int) -> Noiseless:
         """Draw galaxies and PSFs without noise: the slow half of `draw`."""
         array = np.asarray(ids)
+        if array.size == 0:
+            raise InputError("`ids` is empty: nothing to draw")
         if array.ndim != 1 or array.dtype.kind not in "iuU":
             raise InputError(f"`ids` must be a one-dimensional sequence of integers or strings; got {array.dtype} {array.shape}")
         n, size, psf_size = len(array), self.stamp.size, self.stamp.psf_size
@@ -100,11 +99,11 @@ class Simulator:
 
     def observe(self, clean: Noiseless, rng: np.random.Generator) -> Simulation:
         """Add noise levels, masks and noise to noiseless stamps: the fast half of `draw`, in whole blocks."""
-        n, bands, height, width = clean.images.shape
+        n, _, height, width = clean.images.shape
         levels = self.noise.levels(rng, n)
         rms = (levels.rms * clean.binning[:, None]).astype(np.float32)[..., None, None]
         mask = self.masks.draw(rng, n, height, width)[:, None]
-        normals = rng.standard_normal(clean.images.shape, dtype=np.float32)
+        normals = np.asarray(rng.standard_normal(clean.images.shape, dtype=np.float32))
         images = add_noise(clean.images, rms, levels.gain, normals)
         snr = np.sqrt(np.sum(np.where(mask, 0, clean.images / rms) ** 2, axis=(1, 2, 3), dtype=np.float64))
         stamps = Stamps(
@@ -144,9 +143,8 @@ class Simulator:
             galaxy = self.galaxy.profile(self._named(row), stamps.zero_point, exact=True)
             step = float(stamps.stamp_scale_arcsec[i])
             for band in range(stamps.shape[1]):
-                point = galsim.InterpolatedImage(
-                    galsim.Image(stamps.psf[i, band].astype(np.float64)), scale=step / stamps.psf_oversampling, flux=1.0, gsparams=galaxy.gsparams
-                )
+                picture = galsim.Image(stamps.psf[i, band].astype(np.float64))
+                point = galsim.InterpolatedImage(picture, scale=step / stamps.psf_oversampling, flux=1.0, gsparams=galaxy.gsparams)
                 scene = galsim.Convolve(galaxy, point)
                 out[i, band] = scene.drawImage(nx=width, ny=height, scale=step, method="no_pixel", dtype=np.float32).array
         return out
@@ -169,12 +167,10 @@ class Simulator:
 
 def _row(clean: Noiseless, i: int) -> Noiseless:
     rows = slice(i, i + 1)
-    return Noiseless(theta=clean.theta[rows], images=clean.images[rows], psf=clean.psf[rows], binning=clean.binning[rows], ids=clean.ids[rows])
+    return Noiseless(**{f.name: getattr(clean, f.name)[rows] for f in fields(clean)})
 
 
 def _joined(parts: Sequence[Simulation], ids: Array) -> Simulation:
-    if not parts:
-        raise InputError("`ids` is empty: nothing to draw")
     first = parts[0].stamps
 
     def stack(name: str) -> Any:

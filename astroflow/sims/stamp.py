@@ -31,7 +31,8 @@ class StampSpec(Recipe):
     binning: tuple[int, ...] = (1,)
     """Binnings, drawn with equal probability: some of 1, 2, 4, 8."""
     re_pixels: tuple[float, float] = (1.5, 16.0)
-    """Half-light radii, in stamp pixels, that a binning serves. The lower limit is not applied to the finest binning, nor the upper one to a single binning."""
+    """Half-light radii, in stamp pixels, that a binning serves. The lower limit is not applied to the finest binning, nor
+    the upper one to a single binning."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "StampSpec":

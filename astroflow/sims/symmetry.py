@@ -10,7 +10,7 @@ import itertools
 
 import numpy as np
 
-TURNS: tuple[tuple[bool, bool, bool], ...] = tuple(itertools.product((False, True), repeat=3))
+TURNS: tuple[tuple[bool, bool, bool], ...] = tuple(itertools.product((False, True), (False, True), (False, True)))
 """(transpose, flip x, flip y) of each of the eight turns; number 0 changes nothing."""
 
 

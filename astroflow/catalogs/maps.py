@@ -1,0 +1,72 @@
+"""What noise maps and masks mean: from the numbers in a file to an rms and a boolean mask.
+
+Noise with the source in it
+---------------------------
+Many surveys fold each galaxy's own photon noise into the noise map. The model adds that noise itself, from the gain, so it has
+to come out of the map first: ``rms_background^2 = rms^2 - max(image, 0) / gain``. The photon noise in the map was estimated from
+noisy or smoothed pixels, so the difference can be too small, or negative, at bright pixels; it is kept above the square of half
+the background's rms, taken as the tenth percentile of the map in the cutout. With no gain the map stays as it is, and the
+galaxy's photon noise is the map's.
+"""
+
+__all__ = ["mask_of", "neighbours_of", "rms_of"]
+
+import numpy as np
+
+from astroflow.catalogs.recipe import MaskMap, NoiseMap
+from astroflow.types import Array
+
+BACKGROUND_PERCENTILE = 10
+BACKGROUND_FLOOR = 0.5
+
+
+def rms_of(noise: NoiseMap, values: Array, image: Array, gain: float) -> tuple[Array, Array]:
+    """Turn a noise map into the rms of each pixel without the source's photon noise.
+
+    Parameters
+    ----------
+    noise : NoiseMap
+        What the numbers mean.
+    values, image : ndarray
+        ``(H, W)`` float32: the map, and the image that it belongs to.
+    gain : float
+        Electrons per image unit, infinite for none.
+
+    Returns
+    -------
+    rms : ndarray
+        ``(H, W)`` float32; NaN where the map makes no sense.
+    no_data : ndarray
+        ``(H, W)`` bool: pixels that a weight map leaves out.
+    """
+    no_data = np.zeros(values.shape, bool)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if noise.kind == "weight":
+            no_data = ~(values > 0)
+            rms = np.where(no_data, np.nan, 1 / np.sqrt(values))
+        elif noise.kind == "variance":
+            rms = np.where(values > 0, np.sqrt(values), np.nan)
+        else:
+            rms = values
+        rms = rms / np.float32(noise.scale)
+        if noise.includes_source and np.isfinite(gain):
+            good = np.isfinite(rms) & (rms > 0)
+            floor = BACKGROUND_FLOOR * np.percentile(rms[good], BACKGROUND_PERCENTILE) if good.any() else 0.0
+            photon = np.where(np.isfinite(image), np.maximum(image, 0), 0) / gain
+            cleaned = np.sqrt(np.maximum(rms.astype(np.float64) ** 2 - photon, floor**2))
+            rms = np.where(good, np.minimum(cleaned, rms), rms)
+    return rms.astype(np.float32), no_data
+
+
+def mask_of(mask: MaskMap, values: Array) -> Array:
+    """Turn an int64 mask image into True = ignore."""
+    if mask.values is not None:
+        return np.asarray(np.isin(values, mask.values))
+    if mask.bits is not None:
+        return np.asarray((values & sum(1 << bit for bit in mask.bits)) != 0)
+    return np.asarray(values != 0)
+
+
+def neighbours_of(labels: Array, own: int) -> Array:
+    """Return which pixels of a segmentation map belong to another object; 0 is the sky."""
+    return np.asarray((labels != 0) & (labels != own))

@@ -1,0 +1,151 @@
+"""Paths and files, before anybody parses them.
+
+Recipes travel between machines, so a path in one may hold `~`, `$NAME`, `${NAME}` or ``${NAME:-default}``, and a relative
+path is looked for beside the recipe first and in the working folder second. What is then opened must be an ordinary file with
+something in it: an address is never fetched and a device is never read.
+"""
+
+__all__ = ["check_file", "expand_path", "fill_template", "looks_like", "resolve_path", "template_fields"]
+
+import os
+import re
+import stat
+import string
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from astroflow.errors import ConfigError, InputError, nearest
+
+_VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::-(?P<default>[^}]*))?\}|(?P<plain>\w+))")
+_SIGNATURES = (
+    (b"SIMPLE  =", "a FITS file"),
+    (b"XTENSION", "a FITS extension without a primary header"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"BZh", "a bzip2 file"),
+    (b"\xfd7zXZ", "an xz file"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x93NUMPY", "a NumPy file"),
+    (b"PAR1", "a Parquet file"),
+    (b"version https://git-lfs", "a Git LFS pointer; fetch the real file"),
+)
+
+
+def expand_path(text: str) -> str:
+    """Expand ``~``, ``$NAME``, ``${NAME}`` and ``${NAME:-default}``.
+
+    Raises
+    ------
+    ConfigError
+        If a variable without a default is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name = match["braced"] or match["plain"]
+        found = os.environ.get(name) or match["default"]
+        if found is None:
+            raise ConfigError(
+                f"path {text!r} needs the environment variable {name}, which is not set; set it, or write ${{{name}:-default}}"
+            )
+        return found
+
+    return os.path.expanduser(_VARIABLE.sub(value, text))
+
+
+def resolve_path(text: str, folder: Path | None) -> str:
+    """Expand a path, template or glob of a recipe and make it absolute.
+
+    Parameters
+    ----------
+    text : str
+        As the recipe says it; ``{column}`` and ``*`` may stand in it.
+    folder : Path or None
+        The recipe's folder, tried before the working folder.
+    """
+    expanded = expand_path(text)
+    if "://" in expanded or os.path.isabs(expanded):
+        return expanded
+    # Up to the first part that is filled in later, the path has to exist as it stands.
+    fixed = re.split(r"[{*?\[]", expanded, maxsplit=1)[0]
+    fixed = fixed if fixed == expanded else os.path.dirname(fixed)
+    for place in (folder.absolute(), Path.cwd()) if folder is not None else (Path.cwd(),):
+        if (place / fixed).exists():
+            return os.path.normpath(place / expanded)
+    return os.path.normpath(Path.cwd() / expanded)
+
+
+def template_fields(template: str) -> list[str]:
+    """Return the names in braces of a path template, in order."""
+    try:
+        names = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+    except ValueError as error:
+        raise ConfigError(f"path {template!r} is not a template: {error}; braces stand around column names") from error
+    if not all(names):
+        raise ConfigError(f"path {template!r} has empty braces; write a column's name between them")
+    return names
+
+
+def fill_template(template: str, values: Mapping[str, Any]) -> str:
+    """Fill ``{name}`` in a path template; format codes such as ``{id:06d}`` are allowed."""
+    if "{" not in template:
+        return template
+    fixed = os.path.dirname(template.partition("{")[0])
+    varying = template[len(fixed) :].lstrip("/") if fixed else template
+    try:
+        # A column may hold a whole path: joining keeps an absolute one as it is.
+        return os.path.join(fixed, varying.format_map(dict(values)))
+    except KeyError as error:
+        name = str(error.args[0])
+        raise ConfigError(
+            f"path {template!r} asks for {{{name}}}, which is not a column; known: {', '.join(sorted(values))}.{nearest(name, values)}"
+        ) from None
+    except (ValueError, IndexError, AttributeError, TypeError) as error:
+        raise ConfigError(f"path {template!r} cannot be filled: {error}") from error
+
+
+def looks_like(head: bytes) -> str:
+    """Say in words what the first bytes of a file look like."""
+    for signature, name in _SIGNATURES:
+        if head.startswith(signature):
+            return name
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page; did the download fail?"
+    if text.startswith(b"<?xml"):
+        return "an XML document"
+    return "text" if head and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head[:256]) else "unknown binary data"
+
+
+def check_file(path: str | Path, what: str) -> int:
+    """Check that a path is an ordinary file that holds something, and return its size in bytes.
+
+    Parameters
+    ----------
+    path : str or Path
+        Never an address or a device: those are refused, not fetched.
+    what : str
+        How the message calls the file, for instance ``"catalog table"``.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    if "://" in str(path):
+        raise InputError(f"{what} {str(path)!r} is an address; only files on disk are read. Download it first")
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise InputError(f"{what} {path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{what} {str(path)!r} cannot be read: {error}") from None
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
+        raise InputError(f"{what} {path} should be a file; it is {kind}")
+    if status.st_size == 0:
+        raise InputError(f"{what} {path} is empty (0 bytes)")
+    return status.st_size

@@ -1,0 +1,262 @@
+"""The command line: parse, call one function, print.
+
+Progress and logs go to stderr, result paths (or ``--json``) to stdout. Exit codes: 0 done, 1 bug, 2 bad input, 3 done but with more flagged
+rows than allowed, 4 incomplete: run again to resume. Heavy libraries load inside the commands, so ``--help`` answers at once.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from astroflow.errors import AstroflowError, ConfigError, nearest
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Calibrated posteriors of galaxy parameters from survey images."
+)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)]
+Seed = Annotated[int, typer.Option(help="Seeds every random draw.")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a running Dask scheduler; a local cluster otherwise.", show_default=False)]
+Workers = Annotated[int | None, typer.Option(min=1, help="Local worker processes; one per core otherwise.", show_default=False)]
+Bundle = Annotated[Path, typer.Option("--bundle", help="Trained posterior.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def _say(lines: list[str]) -> None:
+    for line in lines:
+        typer.echo(line, err=True)
+
+
+def _result(paths: list[Path], facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"paths": [str(p) for p in paths], **facts}, sort_keys=True))
+    else:
+        for path in paths:
+            typer.echo(str(path))
+
+
+@app.command()
+def demo(out: Out = Path("runs/demo"), workers: Workers = None, as_json: AsJson = False) -> None:
+    """Run the whole path on a simulated survey: no data needed."""
+    from astroflow.pipelines.demo import demo as run_demo
+
+    _say(run_demo(out, workers=workers))
+    _result([out], {}, as_json)
+
+
+@app.command()
+def simulate(
+    simulator: Annotated[str, typer.Argument(help="Forward model: a recipe of sims/, by path or name, or module:attribute.")],
+    out: Out,
+    n: Annotated[int, typer.Option("--n", help="How many galaxies.")] = 32_768,
+    seed: Seed = 0,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate a training set with Dask; resumes by itself."""
+    from astroflow.pipelines.simulate import simulate as run_simulate
+
+    run_simulate(simulator, n=n, out=out, seed=seed, scheduler=scheduler, workers=workers)
+    _result([out], {"simulations": n}, as_json)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Training recipe: one of configs/, by path or name.")],
+    out: Out,
+    data: Annotated[Path | None, typer.Option(help="Training set; simulated first otherwise.", show_default=False)] = None,
+    seed: Seed = 0,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a posterior and write its bundle; resumes by itself."""
+    from astroflow.pipelines.train import train as run_train
+
+    posterior = run_train(recipe, out=out, data=data, seed=seed, scheduler=scheduler, workers=workers)
+    score = posterior.training["held_out_log_score"]
+    _say([f"held-out log score {score:.3f} nats per galaxy; bundle {posterior.digest[:12]}"])
+    _result([out], {"digest": posterior.digest, "held_out_log_score": score}, as_json)
+
+
+@app.command()
+def validate(
+    bundle: Annotated[Path, typer.Argument(help="Trained posterior.")],
+    out: Out,
+    n: Annotated[int, typer.Option("--n", min=100, help="Fresh simulations that are scored.")] = 2000,
+    draws: Annotated[int, typer.Option(min=32, help="Posterior draws each.")] = 256,
+    seed: Seed = 20_000,
+    simulator: Annotated[str | None, typer.Option(help="Validate on this forward model instead of the bundle's own.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a posterior's calibration on fresh simulations."""
+    from astroflow.pipelines.validate import validate as run_validate
+
+    report = run_validate(bundle, out=out, n=n, n_draws=draws, seed=seed, simulator=simulator)
+    _say([*report.coverage_table(), *report.contraction_table(), *report.verdict])
+    _result([out / "validation.json", out / "calibration.png", out / "accuracy.png"], {"passed": report.passed}, as_json)
+
+
+@app.command()
+def infer(
+    catalog: Annotated[str, typer.Argument(help="Data-source recipe: one of catalogs/, by path or name.")],
+    bundle: Bundle,
+    out: Out,
+    draws: Annotated[int, typer.Option(help="Posterior draws per object.")] = 256,
+    seed: Seed = 0,
+    samples: Annotated[bool, typer.Option("--samples", help="Write the draws as well.")] = False,
+    rows_per_partition: Annotated[int, typer.Option(help="Rows per task and file.")] = 2000,
+    allow_flagged: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest share of unusable rows that is fine; more gives exit code 3.")
+    ] = 1.0,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Infer a catalog with Dask: one row out per row in; resumes by itself."""
+    from astroflow.pipelines.infer import infer as run_infer
+
+    result = run_infer(
+        catalog, bundle=bundle, out=out, n_draws=draws, seed=seed, keep_samples=samples, rows_per_partition=rows_per_partition,
+        scheduler=scheduler, workers=workers,
+    )  # fmt: skip
+    _say([f"{result.rows} rows: {result.good} good, {result.suspect} suspect, {result.unusable} unusable"])
+    facts = {"rows": result.rows, "good": result.good, "suspect": result.suspect, "unusable": result.unusable}
+    _result([result.catalog], facts, as_json)
+    if result.unusable > allow_flagged * max(result.rows, 1):
+        raise typer.Exit(3)
+
+
+@app.command()
+def query(
+    image: Annotated[Path, typer.Argument(help="FITS image of one galaxy.")],
+    psf: Annotated[Path, typer.Option(help="FITS image of its PSF, pixel included.", show_default=False)],
+    bundle: Bundle,
+    out: Out,
+    rms: Annotated[str | None, typer.Option(help="Noise map (FITS, rms) or a number; measured otherwise.", show_default=False)] = None,
+    mask: Annotated[Path | None, typer.Option(help="FITS image, nonzero = ignore.", show_default=False)] = None,
+    hdu: Annotated[str | None, typer.Option(help="Number or name of the image HDU.", show_default=False)] = None,
+    psf_hdu: Annotated[str | None, typer.Option(help="Number or name of the PSF's HDU.", show_default=False)] = None,
+    zero_point: Annotated[float | None, typer.Option(help="AB magnitude of one image unit; from the header otherwise.", show_default=False)] = None,
+    pixel_scale: Annotated[float | None, typer.Option(help="Arcsec; from the WCS otherwise.", show_default=False)] = None,
+    psf_oversampling: Annotated[int, typer.Option(min=1, help="PSF pixels per image pixel.")] = 1,
+    gain: Annotated[float, typer.Option(help="Electrons per image unit; infinite where the galaxy's photon noise is negligible.")] = float("inf"),
+    x: Annotated[float | None, typer.Option(help="Pixel column of the galaxy, from 0; the centre otherwise.", show_default=False)] = None,
+    y: Annotated[float | None, typer.Option(help="Pixel row of the galaxy, from 0; the centre otherwise.", show_default=False)] = None,
+    draws: Annotated[int, typer.Option(min=64, help="Posterior draws.")] = 2000,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Infer one galaxy: a table, a corner plot, and data, model and residual."""
+    from astroflow.pipelines.query import query as run_query
+    from astroflow.posteriors.flags import flag_names
+
+    result = run_query(
+        image, psf=psf, bundle=bundle, out=out, rms=rms, mask=mask, hdu=hdu, psf_hdu=psf_hdu, zero_point=zero_point, gain=gain, x=x, y=y,
+        pixel_scale_arcsec=pixel_scale, psf_oversampling=psf_oversampling, n_draws=draws, seed=seed,
+    )  # fmt: skip
+    names = flag_names(result.flags)
+    _say([*result.remarks, *result.lines, f"flags: {', '.join(names) or 'none'}"])
+    _result(result.files, {"flags": names, "remarks": result.remarks}, as_json)
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="Run recipe: one of pipelines/, by path or name.")],
+    out: Out,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train, validate, infer and report in one go, as a recipe says; resumes by itself."""
+    from astroflow.pipelines.run import run as run_pipeline
+
+    _say(run_pipeline(recipe, out=out, scheduler=scheduler, workers=workers))
+    _result([out], {}, as_json)
+
+
+@app.command()
+def verify(out: Annotated[Path, typer.Argument(help="Output folder of infer.")], as_json: AsJson = False) -> None:
+    """Prove that a posterior catalog has one row for each input row, made by one bundle."""
+    from astroflow.pipelines.infer import verify as run_verify
+
+    facts = run_verify(out)
+    _say([f"{facts['rows']} rows, each input row once, all by bundle {facts['bundle'][:12]}"])
+    _result([out / "catalog"], facts, as_json)
+
+
+@app.command()
+def config(name: Annotated[str, typer.Argument(help="simulator, estimator, catalog or pipeline.")]) -> None:
+    """Print a recipe's keys, defaults and meanings as YAML."""
+    from astroflow.config import commented_defaults
+
+    models = {"simulator": _simulator_model, "estimator": _estimator_model, "catalog": _catalog_model, "pipeline": _pipeline_model}
+    if name not in models:
+        raise ConfigError(f"no recipe kind {name!r}; known: {', '.join(models)}.{nearest(name, models)}")
+    for text in [commented_defaults(model) for model in models[name]()]:
+        typer.echo(text)
+
+
+def _simulator_model() -> list[Any]:
+    from astroflow.sims.recipe import SimulatorRecipe
+
+    return [SimulatorRecipe]
+
+
+def _estimator_model() -> list[Any]:
+    from astroflow.training.recipe import EstimatorRecipe
+
+    return [EstimatorRecipe]
+
+
+def _catalog_model() -> list[Any]:
+    from astroflow.catalogs.recipe import TilesRecipe
+
+    return [TilesRecipe]
+
+
+def _pipeline_model() -> list[Any]:
+    from astroflow.pipelines.run import RunRecipe
+
+    return [RunRecipe]
+
+
+@app.command()
+def doctor() -> None:
+    """Print versions, devices and what is missing."""
+    from astroflow.provenance import versions
+
+    found = versions()
+    for name, text in found.items():
+        typer.echo(f"{name:24s} {text}")
+    import tensorflow as tf
+
+    devices = [d.name for d in tf.config.list_physical_devices()]
+    typer.echo(f"{'devices':24s} {', '.join(devices)}")
+    typer.echo(f"{'cores':24s} {os.cpu_count()}")
+    missing = [name for name, text in found.items() if text == "not installed"]
+    if missing:
+        raise ConfigError(f"not installed: {', '.join(missing)}; `make install` installs everything")
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line and its exit code."""
+    # TensorFlow reads this once, at import; its start-up notices would hide our own messages
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        app()
+    except AstroflowError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; run the same command again to resume", err=True)
+        sys.exit(4)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""`astroflow query`: one FITS image and its PSF in; a posterior table, a corner plot and a picture of the fit out."""
+
+__all__ = ["QueryResult", "query"]
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from astroflow.catalogs.derived import summarize_derived
+from astroflow.catalogs.fits_images import header_wcs, pixel_scale_of, read_fits_image
+from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table, write_parquet
+from astroflow.catalogs.sky import SkyFrame
+from astroflow.errors import InputError
+from astroflow.plots.corner import plot_corner
+from astroflow.plots.residual import plot_residual
+from astroflow.plots.style import save_figure
+from astroflow.posteriors.bundle import load_posterior
+from astroflow.posteriors.flags import UNUSABLE, flag_names
+from astroflow.posteriors.posterior import Posterior
+from astroflow.provenance import provenance, write_json
+from astroflow.sims.psf_images import tidy_psf
+from astroflow.sims.recipe import simulator_from_data
+from astroflow.types import Array, Cutout, Stamps
+
+ZERO_POINT_KEYWORDS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPNT", "ZP")
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """What a query found: a line per parameter, the flags, and the files."""
+
+    lines: list[str]
+    flags: int
+    files: list[Path]
+    remarks: list[str]
+    """What had to be assumed or repaired."""
+
+
+def query(
+    image: Path,
+    *,
+    psf: Path,
+    bundle: Path,
+    out: Path,
+    rms: str | None = None,
+    mask: Path | None = None,
+    hdu: str | None = None,
+    psf_hdu: str | None = None,
+    zero_point: float | None = None,
+    pixel_scale_arcsec: float | None = None,
+    psf_oversampling: int = 1,
+    gain: float = np.inf,
+    x: float | None = None,
+    y: float | None = None,
+    n_draws: int = 2000,
+    seed: int = 0,
+) -> QueryResult:
+    """Infer one galaxy from FITS files.
+
+    Parameters
+    ----------
+    image, psf : Path
+        FITS images of the galaxy and of its point-spread function (pixel included).
+    bundle, out : Path
+        The trained posterior, and a folder for the results.
+    rms : str, optional
+        A FITS noise map (rms without the galaxy's photons) or a number; measured from the image's pixels if left out, and said so.
+    mask : Path, optional
+        FITS image, nonzero = ignore.
+    hdu, psf_hdu : str, optional
+        Number or name of the image HDU, where a file holds several.
+    zero_point : float, optional
+        AB magnitude of one image unit; read from the header (MAGZERO, MAGZPT, ...) if left out.
+    pixel_scale_arcsec : float, optional
+        Read from the WCS if left out; an error if they contradict.
+    psf_oversampling : int
+        PSF pixels per image pixel.
+    gain : float
+        Electrons per image unit.
+    x, y : float, optional
+        0-based pixel position of the galaxy; the image's centre if left out.
+    n_draws, seed : int
+        Posterior draws, and their seed.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, or something needed is missing.
+    """
+    remarks: list[str] = []
+    pixels, header = read_fits_image(image, _hdu(hdu), "image")
+    point, _ = read_fits_image(psf, _hdu(psf_hdu), "PSF image")
+    posterior = load_posterior(bundle)
+    cutout = Cutout(
+        identity=image.name,
+        image=pixels[None],
+        rms=_noise(rms, pixels, remarks)[None],
+        mask=None if mask is None else (_like(mask, "mask", pixels) != 0)[None],
+        psf=point[None],
+        zero_point=_zero_point(zero_point, header, image),
+        pixel_scale_arcsec=_pixel_scale(pixel_scale_arcsec, header, image),
+        psf_oversampling=psf_oversampling,
+        x=x,
+        y=y,
+        gain=gain,
+    )
+    encoded = posterior.encode([cutout])
+    draws = posterior.sample(encoded, n_draws, seed)
+    columns, flags = posterior.summary_columns(encoded, draws)
+    bits = int(flags[0])
+    if bits & UNUSABLE:
+        raise InputError(f"{image}: {encoded.framed.notes[0]} ({', '.join(flag_names(bits))})")
+    centre = _centre(cutout)
+    frame = _sky_frame(header, centre, cutout.pixel_scale_arcsec)
+    columns |= summarize_derived(draws, posterior.parameters, cutout.zero_point, frame)
+    info = RowInfo(
+        row_index=np.zeros(1, np.int64), ids=np.array([image.name]), ra=frame.ra, dec=frame.dec, x=np.array([centre[0]]), y=np.array([centre[1]]),
+        snr=encoded.snr, binning=encoded.framed.stamps.binning, flags=flags, notes=np.array(encoded.framed.notes),
+    )  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    table = build_posterior_table(posterior.parameters, info, columns, bundle=posterior.digest, samples=draws)
+    write_parquet(table, out / "posterior.parquet")
+    save_figure(plot_corner(draws[0], posterior.parameters, identity=image.name, flags=bits), out / "corner.png")
+    files = [out / "posterior.parquet", out / "corner.png"]
+    if "reference" in posterior.forward_model:
+        remarks.append(f"no picture of the fit: the bundle's simulator is {posterior.forward_model['reference']!r}, which is not imported here")
+    else:
+        stamps, model = model_picture(posterior, cutout, draws[0].mean(0))
+        save_figure(plot_residual(stamps, model, flags=bits, n_parameters=len(posterior.parameters)), out / "fit.png")
+        files.append(out / "fit.png")
+    write_json(out / "provenance.json", {"bundle": posterior.digest, "remarks": remarks, **provenance(_plain(cutout), seed)})
+    return QueryResult(_lines(posterior, columns, float(encoded.snr[0])), bits, files, remarks)
+
+
+def model_picture(posterior: Posterior, cutout: Cutout, theta: Array) -> tuple[Stamps, Array]:
+    """Draw the noiseless model of a cutout at given parameters, with GalSim, at the native scale.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        Its forward model draws the galaxy.
+    cutout : Cutout
+        What was observed.
+    theta : ndarray
+        ``(P,)`` parameters, offsets counted from the cutout's position.
+
+    Returns
+    -------
+    stamps : Stamps
+        The cutout, PSF tidied.
+    model : ndarray
+        ``(1, 1, H, W)``.
+    """
+    assert cutout.image is not None and cutout.rms is not None and cutout.psf is not None
+    report = tidy_psf(cutout.psf[None])
+    height, width = cutout.image.shape[-2:]
+    bad = ~np.isfinite(cutout.image) | ~(np.isfinite(cutout.rms) & (np.asarray(cutout.rms) > 0))
+    mask = bad if cutout.mask is None else bad | cutout.mask
+    stamps = Stamps(
+        images=cutout.image[None], psf=report.images, rms=np.where(bad, 1, cutout.rms)[None], mask=mask[None], gain=cutout.gain,
+        zero_point=cutout.zero_point, pixel_scale_arcsec=cutout.pixel_scale_arcsec, psf_oversampling=cutout.psf_oversampling,
+        ids=[cutout.identity],
+    )  # fmt: skip
+    x, y = _centre(cutout)
+    moved = np.array(theta, np.float64)
+    names = posterior.parameters.names
+    for name, distance in (("dx_arcsec", x - (width - 1) / 2), ("dy_arcsec", y - (height - 1) / 2)):
+        if name in names:
+            moved[names.index(name)] += distance * cutout.pixel_scale_arcsec
+    return stamps, simulator_from_data(posterior.forward_model).render(moved[None], stamps)
+
+
+def _centre(cutout: Cutout) -> tuple[float, float]:
+    assert cutout.image is not None
+    height, width = cutout.image.shape[-2:]
+    return (width - 1) / 2 if cutout.x is None else cutout.x, (height - 1) / 2 if cutout.y is None else cutout.y
+
+
+def _hdu(text: str | None) -> int | str | None:
+    return int(text) if text is not None and text.isdigit() else text
+
+
+def _like(path: Path, what: str, pixels: Array) -> Array:
+    array, _ = read_fits_image(path, None, what)
+    if array.shape != pixels.shape:
+        raise InputError(f"the {what} {path} has {array.shape[1]} x {array.shape[0]} pixels, the image {pixels.shape[1]} x {pixels.shape[0]}")
+    return array
+
+
+def _noise(rms: str | None, pixels: Array, remarks: list[str]) -> Array:
+    if rms is not None:
+        try:
+            return np.full(pixels.shape, float(rms), np.float32)
+        except ValueError:
+            return _like(Path(rms), "noise map", pixels)
+    # differences of neighbours do not see the galaxy, but a correlation of the noise makes them too small
+    steps = np.concatenate([np.diff(pixels, axis=0).ravel(), np.diff(pixels, axis=1).ravel()])
+    steps = steps[np.isfinite(steps)]
+    value = float(1.4826 * np.median(np.abs(steps - np.median(steps))) / np.sqrt(2)) if len(steps) else 0.0
+    remarks.append(f"--rms was not given: {value:.4g} is assumed, from differences of neighbouring pixels; correlated noise makes that too small")
+    return np.full(pixels.shape, value, np.float32)
+
+
+def _zero_point(given: float | None, header: Any, image: Path) -> float:
+    if given is not None:
+        return given
+    for keyword in ZERO_POINT_KEYWORDS:
+        if isinstance(header.get(keyword), int | float):
+            return float(header[keyword])
+    raise InputError(
+        f"the zero point of {image} is missing: its header has none of {', '.join(ZERO_POINT_KEYWORDS)}. "
+        "Give --zero-point, the AB magnitude of one image unit"
+    )
+
+
+def _pixel_scale(given: float | None, header: Any, image: Path) -> float:
+    found = pixel_scale_of(header)
+    if given is None and found is None:
+        raise InputError(f"the pixel scale of {image} is missing: it has no WCS. Give --pixel-scale in arcsec")
+    if given is not None and found is not None and abs(given / found - 1) > 0.01:
+        raise InputError(f"--pixel-scale {given:g} contradicts the WCS of {image}, which says {found:.5g} arcsec")
+    return float(given if given is not None else found)  # type: ignore[arg-type]
+
+
+def _sky_frame(header: Any, centre: tuple[float, float], scale: float) -> SkyFrame:
+    wcs = header_wcs(header)
+    if wcs is None:
+        return SkyFrame.unknown(1, scale)
+    return SkyFrame.of(wcs, np.array([centre[0]]), np.array([centre[1]]), scale)
+
+
+def _plain(cutout: Cutout) -> dict[str, Any]:
+    small = replace(cutout, image=None, rms=None, mask=None, psf=None)
+    return {name: str(value) for name, value in vars(small).items() if value is not None}
+
+
+def _lines(posterior: Posterior, columns: dict[str, Array], snr: float) -> list[str]:
+    lines = [f"S/N {snr:.0f}"]
+    for parameter in posterior.parameters.members:
+        low, mid, high = (float(columns[f"{parameter.name}_{q}"][0]) for q in ("q16", "q50", "q84"))
+        lines.append(f"{parameter.name:12s} {mid:10.4f}  +{high - mid:.4f} -{mid - low:.4f}  {parameter.unit}")
+    for name in ("q", "re_circ_arcsec"):
+        if f"{name}_q50" in columns:
+            low, mid, high = (float(columns[f"{name}_{q}"][0]) for q in ("q16", "q50", "q84"))
+            lines.append(f"{name:12s} {mid:10.4f}  +{high - mid:.4f} -{mid - low:.4f}")
+    return lines

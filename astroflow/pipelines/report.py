@@ -1,0 +1,141 @@
+"""The report of a catalog run: a contact sheet of data, model and residual, and a comparison with published fits.
+
+Models are drawn with GalSim at the posterior mean, so this is for hundreds of galaxies, not for millions.
+"""
+
+__all__ = ["ReportRecipe", "report"]
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydantic
+
+from astroflow.catalogs.posterior_table import read_posterior_catalog
+from astroflow.catalogs.published import PublishedRecipe, read_published
+from astroflow.catalogs.recipe import parse_catalog
+from astroflow.catalogs.sources import open_source
+from astroflow.config import Recipe
+from astroflow.diagnostics.comparison import Comparison, compare
+from astroflow.diagnostics.residuals import residuals
+from astroflow.errors import InputError
+from astroflow.plots.comparison import plot_comparison
+from astroflow.plots.contact_sheet import plot_contact_sheet
+from astroflow.plots.style import save_figure
+from astroflow.posteriors.bundle import load_posterior
+from astroflow.posteriors.flags import UNUSABLE, Flag, flag_names
+from astroflow.posteriors.framing import Framed, frame
+from astroflow.posteriors.posterior import Posterior
+from astroflow.provenance import write_json
+from astroflow.sims.recipe import simulator_from_data
+from astroflow.types import Array, Stamps
+
+LABELS = {"mag": "magnitude [mag]", "log10_re": "log10 R_e [arcsec]", "log10_n": "log10 n", "q": "axis ratio q"}
+
+
+class ReportRecipe(Recipe):
+    """What to report of a catalog run."""
+
+    contact_sheet: pydantic.NonNegativeInt = 100
+    """How many galaxies, from the first row on, the contact sheet shows; 0 for none."""
+    published: PublishedRecipe | None = None
+    """Published fits to compare with."""
+
+
+def report(inference: Path, *, bundle: Path, out: Path, recipe: ReportRecipe) -> list[str]:
+    """Write pictures and numbers about a catalog run.
+
+    Parameters
+    ----------
+    inference : Path
+        Output folder of `infer`.
+    bundle : Path
+        The posterior that made it.
+    out : Path
+        Folder for `contact_sheet.png`, `comparison.png` and `report.json`.
+    recipe : ReportRecipe
+        What to report.
+
+    Returns
+    -------
+    list of str
+        Lines for a terminal.
+    """
+    record = json.loads((inference / "run.json").read_text())["asked"]
+    posterior = load_posterior(bundle)
+    if posterior.digest != record["bundle"]:
+        raise InputError(f"{inference} was made by bundle {record['bundle'][:12]}, {bundle} is {posterior.digest[:12]}")
+    table = read_posterior_catalog(inference / "catalog")
+    out.mkdir(parents=True, exist_ok=True)
+    flags = np.asarray(table["flags"], np.int64)
+    numbers: dict[str, Any] = {"rows": len(table), "flags": {str(f.name): int(((flags & f) != 0).sum()) for f in Flag}}
+    lines = [f"{len(table)} rows, {int((np.asarray(table['quality']) == 0).sum())} without a suspicious flag"]
+    lines += [f"  {name}: {count}" for name, count in numbers["flags"].items() if count]
+    shown = min(recipe.contact_sheet, len(table))
+    if shown:
+        framed = _framed(record, posterior, shown)
+        chi2 = _contact_sheet(posterior, framed, table[:shown], out / "contact_sheet.png")
+        numbers["reduced_chi2"] = [None if not np.isfinite(v) else float(v) for v in chi2]
+    if recipe.published is not None:
+        comparison = compare_published(table, recipe.published)
+        save_figure(plot_comparison(comparison, labels=LABELS), out / "comparison.png")
+        lines += comparison.table()
+        numbers["comparison"] = {
+            name: {"rows": int(n), "offset": float(o), "scatter": float(s)}
+            for name, n, o, s in zip(comparison.names, comparison.n_used, comparison.offset, comparison.scatter, strict=True)
+        }
+    write_json(out / "report.json", numbers)
+    return lines
+
+
+def compare_published(table: Any, recipe: PublishedRecipe) -> Comparison:
+    """Compare posterior medians with published fits, matched by id; rows with a suspicious flag do not count."""
+    published = read_published(recipe, [str(i) for i in np.asarray(table["id"]).tolist()])
+    ln10 = np.log(10)
+
+    def median(name: str) -> Array:
+        return np.ma.filled(np.ma.asarray(table[f"{name}_q50"], np.float64), np.nan)
+
+    def sd(name: str) -> Array:
+        return np.ma.filled(np.ma.asarray(table[f"{name}_sd"], np.float64), np.nan)
+
+    re, n = median("re_arcsec"), median("n")
+    inferred = {"mag": median("mag"), "log10_re": np.log10(re), "log10_n": np.log10(n), "q": median("q")}
+    error = {"mag": sd("mag"), "log10_re": sd("re_arcsec") / re / ln10, "log10_n": sd("n") / n / ln10, "q": sd("q")}
+    return compare(published, inferred, error=error, flagged=np.asarray(table["quality"]) > 0)
+
+
+def _framed(record: dict[str, Any], posterior: Posterior, shown: int) -> Framed:
+    """Read and frame the first rows of the catalog again."""
+    source = open_source(parse_catalog(record["catalog"]))
+    cutouts: dict[int, Any] = {}
+    for partition in source.partitions(record["rows_per_partition"]):
+        wanted = [row for row in partition.rows if row < shown]
+        if wanted:
+            read = source.read(partition, posterior.stamp.size * max(posterior.stamp.binning))
+            cutouts |= dict(zip(partition.rows, itertools.islice(read, len(partition)), strict=True))
+    return frame([cutouts[row] for row in range(shown)], posterior.stamp)
+
+
+def _contact_sheet(posterior: Posterior, framed: Framed, table: Any, path: Path) -> Array:
+    """Draw the sheet and return reduced chi-squared per row."""
+    stamps: Stamps = framed.stamps
+    names = posterior.parameters.names
+    theta = np.stack([np.ma.filled(np.ma.asarray(table[f"{name}_mean"], np.float64), np.nan) for name in names], -1)
+    for axis, name in enumerate(("dx_arcsec", "dy_arcsec")):
+        if name in names:
+            theta[:, names.index(name)] -= framed.shift_arcsec[:, axis]
+    flags = np.asarray(table["flags"], np.int64)
+    model = np.full(stamps.shape, np.nan, np.float32)
+    rows = np.flatnonzero((flags & UNUSABLE) == 0)
+    if len(rows) and "reference" not in posterior.forward_model:
+        model[rows] = simulator_from_data(posterior.forward_model).render(theta[rows], stamps[rows])
+    chi2 = residuals(stamps, model, n_parameters=len(names)).reduced_chi2
+    captions = []
+    for row, identity in enumerate(np.asarray(table["id"]).tolist()):
+        text = f"{identity} x{int(stamps.binning[row])} $\\chi^2_r$={chi2[row]:.1f}"  # type: ignore[index]
+        captions.append(text + ("" if not flags[row] else "\n" + " ".join(flag_names(int(flags[row])))))
+    save_figure(plot_contact_sheet(stamps, model, captions, flagged=np.asarray(table["quality"]) > 0), path)
+    return chi2

@@ -1,0 +1,116 @@
+"""Dask: a cluster, and a bounded window of tasks on it.
+
+Tasks are pure functions that write one file each and return something tiny. At most `window` of them are submitted at any time, so
+neither the scheduler nor this process grows with the size of the job. A task that a dead worker takes along is run again;
+because files are renamed into place, running it twice does no harm.
+"""
+
+__all__ = ["bounded", "cluster", "prepare_workers"]
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from astroflow.errors import AstroflowError, ConfigError, IncompleteError
+
+RETRIES = 2
+
+
+@contextlib.contextmanager
+def cluster(scheduler: str | None, workers: int | None) -> Iterator[Any]:
+    """Open a Dask client: of an existing cluster, or of a local one on the loopback interface with one thread per worker.
+
+    Parameters
+    ----------
+    scheduler : str or None
+        Address of an existing scheduler, as ``tcp://host:8786``.
+    workers : int or None
+        Local worker processes; the number of cores by default.
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    if scheduler:
+        try:
+            client = Client(scheduler, timeout="20s")
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ConfigError(f"cannot reach a Dask scheduler at {scheduler!r}: {error}. Start one with `dask scheduler`, or leave --scheduler out") from error
+        with client:
+            yield client
+        return
+    quiet = {"distributed.worker.memory.terminate": False, "distributed.admin.log-format": "%(message)s", "distributed.comm.timeouts.connect": "60s"}
+    # closing a local cluster logs harmless cancellations
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    with (
+        dask.config.set(quiet),
+        LocalCluster(
+            n_workers=workers or os.cpu_count() or 1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=logging.ERROR
+        ) as local,
+        Client(local) as client,
+    ):
+        yield client
+
+
+def prepare_workers(client: Any, function: Callable[..., None], *arguments: Any) -> None:
+    """Call a function once in every worker before its first task, in those that join later too."""
+    from distributed import WorkerPlugin
+
+    class Preparation(WorkerPlugin):  # type: ignore[misc]
+        """Calls the function when a worker starts."""
+
+        name = f"astroflow-{function.__name__}"
+
+        def setup(self, worker: Any) -> None:
+            function(*arguments)
+
+    client.register_plugin(Preparation())
+
+
+def bounded(client: Any, function: Callable[..., Any], arguments: Iterable[tuple], window: int | None = None) -> Iterator[Any]:
+    """Run a function over many argument tuples with a bounded number in flight, yielding results as they come.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        An open client.
+    function : callable
+        A module-level function; its results should be small.
+    arguments : iterable of tuple
+        One tuple per task; read lazily.
+    window : int, optional
+        Tasks in flight; three per worker thread by default.
+
+    Raises
+    ------
+    AstroflowError
+        What a task raised on purpose, at once; other failures are retried first.
+    IncompleteError
+        If the cluster goes away.
+    """
+    from distributed import as_completed
+    from distributed.client import FuturesCancelledError
+
+    if window is None:
+        window = 3 * max(1, sum(client.nthreads().values()))
+    queue = iter(arguments)
+
+    def submit() -> Any:
+        item = next(queue, None)
+        return None if item is None else client.submit(function, *item, pure=False, retries=RETRIES)
+
+    first = [future for future in (submit() for _ in range(window)) if future is not None]
+    completed = as_completed(first)
+    for future in completed:
+        try:
+            result = future.result()
+        except AstroflowError:
+            raise
+        except (FuturesCancelledError, OSError) as error:
+            raise IncompleteError(f"the Dask cluster went away ({error}); run the same command again to resume") from error
+        future.release()
+        following = submit()
+        if following is not None:
+            completed.add(following)
+        yield result

@@ -1,0 +1,47 @@
+"""`astroflow train`: from a training recipe to a bundle, simulating first where no training set is given."""
+
+__all__ = ["train"]
+
+from pathlib import Path
+
+from astroflow.config import load_recipe
+from astroflow.errors import IncompleteError
+from astroflow.pipelines.progress import reporter
+from astroflow.pipelines.simulate import simulate
+from astroflow.plots.learning_curve import plot_learning_curve
+from astroflow.plots.style import save_figure
+from astroflow.posteriors.posterior import Posterior
+from astroflow.training.fit import train_posterior
+from astroflow.training.recipe import EstimatorRecipe
+from astroflow.training.training_set import TrainingSet
+
+
+def train(
+    name: str | Path, *, out: Path, data: Path | None = None, seed: int = 0, scheduler: str | None = None, workers: int | None = None
+) -> Posterior:
+    """Train a posterior and write its bundle, `history.json` and a learning curve.
+
+    Parameters
+    ----------
+    name : str or Path
+        Training recipe: a name in the folder ``configs``, or a path.
+    out : Path
+        The bundle's folder. A killed training resumes from ``<out>.checkpoint``.
+    data : Path, optional
+        A complete training set. Without one the recipe's own simulations are made, in ``<out>.simulations.zarr``.
+    seed : int
+        Seeds simulations and training.
+    scheduler, workers : optional
+        For the simulations, see `cluster`.
+    """
+    recipe = load_recipe(EstimatorRecipe, name, "configs")
+    if data is None:
+        data = out.with_name(f"{out.name}.simulations.zarr")
+        simulate(recipe.simulations.simulator, n=recipe.simulations.n, out=data, seed=seed, scheduler=scheduler, workers=workers)
+    training_set = TrainingSet.open(data)
+    if training_set.missing:
+        raise IncompleteError(f"{data} lacks {len(training_set.missing)} of its shards; run `astroflow simulate` again with the same arguments to complete it")
+    with reporter("train", "steps") as progress:
+        posterior, result = train_posterior(recipe, training_set, out, seed, progress)
+    save_figure(plot_learning_curve(result.history), out / "learning_curve.png")
+    return posterior

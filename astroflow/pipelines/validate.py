@@ -1,0 +1,73 @@
+"""`astroflow validate`: is a posterior calibrated on galaxies that it has never seen?"""
+
+__all__ = ["validate"]
+
+from pathlib import Path
+
+import numpy as np
+
+from astroflow.diagnostics.baseline import LinearGaussianBaseline
+from astroflow.diagnostics.calibration import CalibrationReport, calibrate
+from astroflow.errors import ConfigError
+from astroflow.plots.calibration import plot_accuracy, plot_calibration
+from astroflow.plots.style import save_figure
+from astroflow.posteriors.bundle import load_posterior
+from astroflow.posteriors.flags import Flag
+from astroflow.provenance import provenance, write_json
+from astroflow.sims.recipe import load_simulator, simulator_from_data
+from astroflow.types import Simulation
+
+BASELINE_SHARE = 1.5
+"""The baseline regression is fitted on this many times as many simulations as are scored."""
+
+
+def validate(bundle: Path, *, out: Path, n: int = 2000, n_draws: int = 256, seed: int = 20_000, simulator: str | None = None) -> CalibrationReport:
+    """Draw fresh simulations and measure ranks, coverage, accuracy and log score of a bundle's posterior on them.
+
+    Parameters
+    ----------
+    bundle : Path
+        The trained posterior.
+    out : Path
+        Folder for ``validation.json`` and the pictures.
+    n : int
+        Fresh simulations that are scored; half as many again train the regression on image moments that is the baseline.
+    n_draws : int
+        Posterior draws each.
+    seed : int
+        Seeds the simulations; keep it different from the training's.
+    simulator : str, optional
+        Forward model to validate on, instead of the bundle's own. Needed for bundles trained on a simulator of your own Python.
+
+    Returns
+    -------
+    CalibrationReport
+    """
+    posterior = load_posterior(bundle)
+    if seed == posterior.training.get("simulation_seed"):
+        raise ConfigError(f"--seed {seed} is the seed of the training simulations; validate on others")
+    if "reference" in posterior.forward_model and simulator is None:
+        raise ConfigError(f"this bundle was trained on {posterior.forward_model['reference']!r}; name it with --simulator to allow importing it")
+    model = load_simulator(simulator) if simulator else simulator_from_data(posterior.forward_model)
+    fitted = round(n * BASELINE_SHARE)
+    drawn = model.draw(np.arange(n + fitted), seed)
+    held_out = Simulation(theta=drawn.theta[:n], stamps=drawn.stamps[:n], snr=drawn.snr[:n])
+    for_baseline = Simulation(theta=drawn.theta[n:], stamps=drawn.stamps[n:], snr=drawn.snr[n:])
+    encoded = posterior.encode(held_out.stamps)
+    usable = encoded.framed.usable
+    draws = posterior.sample(encoded, n_draws, seed)
+    log_prob = posterior.log_prob(held_out.theta, encoded)
+    baseline = LinearGaussianBaseline.fit(for_baseline, posterior.parameters).log_prob(held_out.theta, held_out.stamps)
+    report = calibrate(
+        draws[usable], log_prob[usable], held_out.theta[usable], encoded.snr[usable], posterior.parameters,
+        baseline_log_prob=baseline[usable], seed=seed,
+    )  # fmt: skip
+    flagged = {str(flag.name): int(((encoded.flags & flag) != 0).sum()) for flag in Flag}
+    record = {
+        "bundle": posterior.digest, "simulations": n, "draws": n_draws, "unusable": int((~usable).sum()), "flags": flagged, **report.to_json(),
+        "provenance": provenance(posterior.forward_model, seed),
+    }  # fmt: skip
+    write_json(out / "validation.json", record)
+    save_figure(plot_calibration(report), out / "calibration.png")
+    save_figure(plot_accuracy(report), out / "accuracy.png")
+    return report

@@ -1,0 +1,261 @@
+"""Bundles: a trained posterior on disk, as data and never as a program.
+
+A bundle is a folder of four files::
+
+    config.json            architecture (from an allow-list), parameters and priors, stamp, resolved forward model, training provenance
+    weights.safetensors    every variable by name, and where the training simulations lie
+    golden.safetensors     a few inputs with the answers they must give
+    manifest.json          format, size and sha256 of each file, and the digest of them all: the bundle's identity
+
+Loading checks sizes, digests, the schema, every tensor's name and shape, then recomputes the golden answers. Nothing in a bundle is
+ever executed or unpickled. Validation results lie beside these files (``validation/``) and are no part of the identity.
+"""
+
+__all__ = ["BundleConfig", "load_posterior", "save_bundle"]
+
+import hashlib
+import json
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydantic
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from astroflow.config import Recipe
+from astroflow.errors import BundleError, OutputError
+from astroflow.posteriors.estimator import BATCH, Estimator
+from astroflow.posteriors.familiarity import Familiarity
+from astroflow.posteriors.inputs import input_shapes, network_inputs
+from astroflow.posteriors.posterior import Posterior
+from astroflow.posteriors.prior_target import prior_bijector
+from astroflow.posteriors.recipe import Architecture
+from astroflow.sims.parameters import Parameters
+from astroflow.sims.stamp import StampSpec
+from astroflow.types import Array, Stamps
+
+FORMAT = "astroflow-bundle"
+VERSION = 1
+FILES = ("config.json", "weights.safetensors", "golden.safetensors")
+MAX_JSON = 4 * 1024**2
+MAX_WEIGHTS = 2 * 1024**3
+GOLDEN_OBJECTS, GOLDEN_DRAWS = 8, 16
+GOLDEN_TOLERANCE = 2e-3
+AUXILIARY = ("log_snr",)
+
+
+class BundleConfig(Recipe):
+    """What `config.json` holds."""
+
+    architecture: Architecture
+    """The networks."""
+    parameters: Parameters
+    """Names, units, joint prior."""
+    stamp: StampSpec
+    """What the network takes."""
+    forward_model: dict[str, Any]
+    """The resolved recipe of the simulator."""
+    training: dict[str, Any]
+    """Seed, sizes, scores and versions of the training."""
+
+
+def build_estimator(config: BundleConfig, seed: int = 0) -> Estimator:
+    """Build the untrained estimator that a configuration describes."""
+    return Estimator(
+        config.architecture, input_shapes(config.stamp), prior_bijector(config.parameters.prior), len(config.parameters), AUXILIARY, seed
+    )
+
+
+def save_bundle(path: Path, posterior: Posterior, golden: Stamps) -> str:
+    """Write a bundle and return its digest.
+
+    Parameters
+    ----------
+    path : Path
+        A new or empty folder, or one that holds a bundle to be replaced.
+    posterior : Posterior
+        What to save.
+    golden : Stamps
+        At least eight framed stamps whose answers are stored.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds something that is no bundle.
+    """
+    if path.exists() and any(path.iterdir()) and not (path / "manifest.json").exists():
+        raise OutputError(f"{path} is not empty and holds no bundle; give another --out")
+    estimator = posterior.estimator
+    config = BundleConfig(
+        architecture=estimator.architecture, parameters=posterior.parameters, stamp=posterior.stamp,
+        forward_model=posterior.forward_model, training=posterior.training,
+    )  # fmt: skip
+    weights = {f"estimator/{name}": np.asarray(v) for name, v in estimator.variables.items()}
+    weights |= {f"familiarity/{name}": value for name, value in posterior.familiarity.to_arrays().items()}
+    contents = {
+        "config.json": _canonical(config.model_dump(mode="json")),
+        "weights.safetensors": save(weights),
+        "golden.safetensors": save(_golden(estimator, golden)),
+    }
+    files = {name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} for name, content in contents.items()}
+    manifest = {"format": FORMAT, "version": VERSION, "files": files, "digest": _identity(files)}
+    stage = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    stage.mkdir(parents=True)
+    for name, content in contents.items():
+        (stage / name).write_bytes(content)
+    (stage / "manifest.json").write_bytes(json.dumps(manifest, indent=1, sort_keys=True).encode())
+    # the manifest moves last: a folder without one is no bundle
+    path.mkdir(parents=True, exist_ok=True)
+    for name in (*FILES, "manifest.json"):
+        (stage / name).replace(path / name)
+    shutil.rmtree(stage)
+    return str(manifest["digest"])
+
+
+def load_posterior(path: str | Path) -> Posterior:
+    """Load a trained posterior, checking everything.
+
+    Parameters
+    ----------
+    path : str or Path
+        A bundle folder.
+
+    Raises
+    ------
+    BundleError
+        If a file is missing, changed, of another version or shape, or the golden answers differ.
+    """
+    folder = Path(path)
+    if folder.is_file():
+        raise BundleError(
+            f"{folder} is a file; a bundle is a folder with {', '.join(('manifest.json', *FILES))}. "
+            "Keras, pickle and SavedModel files are never loaded, because loading them can run any program"
+        )
+    if not (folder / "manifest.json").is_file():
+        raise BundleError(f"{folder} is no bundle: it has no manifest.json. Make one with `astroflow train ... --out {folder}`")
+    manifest = _strict_json(folder / "manifest.json", (folder / "manifest.json").read_bytes() if _small(folder / "manifest.json") else b"")
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BundleError(f"{folder}/manifest.json is not an astroflow manifest")
+    if manifest.get("version") != VERSION:
+        raise BundleError(f"{folder} is a bundle of version {manifest.get('version')!r}; this astroflow reads version {VERSION}")
+    contents = _checked_files(folder, manifest)
+    data = _strict_json(folder / "config.json", contents["config.json"])
+    try:
+        config = BundleConfig.model_validate(data)
+    except pydantic.ValidationError as error:
+        raise BundleError(f"{folder}/config.json does not describe a posterior: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+    weights, golden = (_tensors(folder / name, contents[name]) for name in FILES[1:])
+    estimator = build_estimator(config)
+    _assign(estimator, weights, folder)
+    try:
+        familiarity = Familiarity.from_arrays({n.removeprefix("familiarity/"): v for n, v in weights.items() if n.startswith("familiarity/")})
+    except KeyError as error:
+        raise BundleError(f"{folder}/weights.safetensors lacks the tensor familiarity/{error.args[0]}") from None
+    _check_golden(estimator, golden, folder)
+    return Posterior(
+        estimator=estimator, parameters=config.parameters, stamp=config.stamp, familiarity=familiarity,
+        forward_model=config.forward_model, digest=str(manifest["digest"]), training=config.training,
+    )  # fmt: skip
+
+
+def _canonical(data: Any) -> bytes:
+    return json.dumps(data, sort_keys=True, indent=1, allow_nan=False).encode()
+
+
+def _identity(files: dict[str, dict[str, Any]]) -> str:
+    listing = "\n".join(f"{name} {files[name]['sha256']}" for name in sorted(files))
+    return hashlib.sha256(f"{FORMAT} {VERSION}\n{listing}".encode()).hexdigest()
+
+
+def _small(path: Path) -> bool:
+    if path.stat().st_size > MAX_JSON:
+        raise BundleError(f"{path} has {path.stat().st_size} bytes; at most {MAX_JSON} are allowed")
+    return True
+
+
+def _strict_json(path: Path, content: bytes) -> Any:
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is not allowed")
+
+    try:
+        return json.loads(content, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is not strict JSON: {error}") from None
+
+
+def _checked_files(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
+    files = manifest.get("files")
+    if not isinstance(files, dict) or set(files) != set(FILES):
+        raise BundleError(f"{folder}/manifest.json should list exactly {', '.join(FILES)}")
+    contents = {}
+    for name in FILES:
+        path, entry = folder / name, files[name]
+        if not path.is_file():
+            raise BundleError(f"{folder} lacks {name}")
+        size = path.stat().st_size
+        if size > (MAX_JSON if name.endswith(".json") else MAX_WEIGHTS):
+            raise BundleError(f"{path} is too large: {size} bytes")
+        content = path.read_bytes()
+        found = hashlib.sha256(content).hexdigest()
+        if not isinstance(entry, dict) or found != entry.get("sha256"):
+            raise BundleError(f"{path} has been changed: its sha256 is {found[:16]}..., the manifest says {str(entry.get('sha256'))[:16]}...")
+        contents[name] = content
+    if manifest.get("digest") != _identity(files):
+        raise BundleError(f"{folder}/manifest.json has been changed: its digest does not belong to its files")
+    return contents
+
+
+def _tensors(path: Path, content: bytes) -> dict[str, Array]:
+    try:
+        arrays = load(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise BundleError(f"{path} is not a safetensors file: {error}") from None
+    for name, value in arrays.items():
+        if not np.isfinite(value).all():
+            raise BundleError(f"{path}: tensor {name} holds values that are not finite")
+    return arrays
+
+
+def _assign(estimator: Estimator, weights: dict[str, Array], folder: Path) -> None:
+    variables = estimator.variables
+    found = {name.removeprefix("estimator/"): value for name, value in weights.items() if name.startswith("estimator/")}
+    if set(found) != set(variables):
+        odd = sorted(set(found) ^ set(variables))
+        raise BundleError(f"{folder}/weights.safetensors does not fit the architecture: {len(odd)} tensors missing or left over, e.g. {odd[0]}")
+    for name, variable in variables.items():
+        if tuple(variable.shape) != found[name].shape:
+            raise BundleError(f"{folder}/weights.safetensors: tensor {name} has shape {found[name].shape}, expected {tuple(variable.shape)}")
+        variable.assign(found[name])
+
+
+def _golden(estimator: Estimator, stamps: Stamps) -> dict[str, Array]:
+    inputs = {name: value[:GOLDEN_OBJECTS] for name, value in network_inputs(stamps[:GOLDEN_OBJECTS]).items()}
+    noise = np.random.default_rng(0).standard_normal((GOLDEN_OBJECTS, GOLDEN_DRAWS, estimator.dimensions), dtype=np.float32)
+    return {f"inputs/{name}": value for name, value in inputs.items()} | {"noise": noise} | _answers(estimator, inputs, noise)
+
+
+def _answers(estimator: Estimator, inputs: dict[str, Array], noise: Array) -> dict[str, Array]:
+    context, auxiliary = estimator.encode(inputs)
+    draws = estimator.sample(context, noise)
+    # in units where the prior has unit width, so that one tolerance serves every parameter
+    real = np.asarray(estimator.target.inverse(draws))
+    return {"context": context, "draws": real, "auxiliary": np.stack(list(auxiliary.values()), -1)}
+
+
+def _check_golden(estimator: Estimator, golden: dict[str, Array], folder: Path) -> None:
+    inputs = {name: golden.get(f"inputs/{name}") for name in estimator.shapes}
+    wanted = {"noise", "context", "draws", "auxiliary"}
+    if any(v is None or v.shape[1:] != estimator.shapes[n] or len(v) > BATCH for n, v in inputs.items()) or not wanted <= set(golden):
+        raise BundleError(f"{folder}/golden.safetensors does not fit the architecture")
+    answers = _answers(estimator, {n: v for n, v in inputs.items() if v is not None}, golden["noise"])
+    for name, value in answers.items():
+        scale = max(1.0, float(np.abs(golden[name]).max()))
+        worst = float(np.abs(value - golden[name]).max()) / scale if value.shape == golden[name].shape else np.inf
+        if not worst <= GOLDEN_TOLERANCE:
+            raise BundleError(
+                f"{folder}: this installation does not reproduce the bundle's stored answers ({name} differs by {worst:.2g}, allowed {GOLDEN_TOLERANCE:g}). "
+                "Run `astroflow doctor`; a different TensorFlow build or device is the usual reason"
+            )

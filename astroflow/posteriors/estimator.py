@@ -1,0 +1,213 @@
+"""The `Estimator`: any dict of arrays in, a distribution of parameters out.
+
+It joins a summary network, a conditional flow and a target bijector, and knows nothing of galaxies. Auxiliary quantities (the
+signal-to-noise ratio, say) are regressed from the context by a small head that does not influence it.
+
+Everything heavy runs at one fixed batch size, the last batch padded, with base normals handed in. So an answer never depends on
+what else is asked in the same call.
+"""
+
+__all__ = ["BATCH", "Estimator"]
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
+
+from astroflow.networks.maf import ConditionalMAF
+from astroflow.networks.summary import SummaryNetwork
+from astroflow.networks.targets import standardised
+from astroflow.posteriors.recipe import Architecture
+from astroflow.types import Array
+
+BATCH = 64
+"""Images per network call. Every call has this many, padded where needed."""
+
+
+class Estimator:
+    """A conditional density estimator ``q(theta | inputs)``.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Which networks, how wide.
+    shapes : mapping of str to tuple
+        Shape of one object's array for each input.
+    target : tfb.Bijector
+        From the real line to theta, on the last axis.
+    dimensions : int
+        Length of theta.
+    auxiliary : sequence of str
+        Names of scalars that are regressed from the context beside the posterior.
+    seed : int
+        Seeds the initial weights.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        shapes: Mapping[str, Sequence[int]],
+        target: tfb.Bijector,
+        dimensions: int,
+        auxiliary: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        summary, flow = architecture.summary, architecture.flow
+        self.architecture = architecture
+        self.shapes = {name: tuple(int(side) for side in shape) for name, shape in sorted(shapes.items())}
+        self.target = target
+        self.dimensions = dimensions
+        self.auxiliary = tuple(auxiliary)
+        channels = {name: summary.channels.get(name, (16, 32)) for name, shape in self.shapes.items() if len(shape) == 3}
+        self.summary = SummaryNetwork(self.shapes, channels, summary.blocks, summary.dense, summary.context, seed)
+        self.flow = ConditionalMAF(dimensions, summary.context, flow.layers, flow.hidden, seed)
+        self.standardise = _TargetScale(dimensions)
+        self.head = _AuxiliaryHead(summary.context, len(self.auxiliary), seed) if self.auxiliary else None
+        self._encode = tf.function(self._encode_graph, reduce_retracing=True)
+        self._sample = tf.function(self._sample_graph, jit_compile=True)
+        self._log_prob = tf.function(self._log_prob_graph, reduce_retracing=True)
+
+    # -- variables -----------------------------------------------------------------------------------------------
+
+    @property
+    def _layers(self) -> list[Any]:
+        parts = [*self.summary.model.layers, *self.flow.conditioners, self.standardise]
+        return parts if self.head is None else [*parts, self.head]
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """Every variable by a name that depends on the architecture alone."""
+        named = {f"{layer.name}/{v.path.split('/')[-1]}": v for layer in self._layers for v in layer.variables}
+        assert len(named) == sum(len(layer.variables) for layer in self._layers), "two variables share a name"
+        return named
+
+    @property
+    def trainable_variables(self) -> list[Any]:
+        """Variables that training changes, in a fixed order."""
+        return [v for layer in self._layers for v in layer.trainable_variables]
+
+    # -- graphs --------------------------------------------------------------------------------------------------
+
+    def _target(self) -> tfb.Bijector:
+        return standardised(self.target, self.standardise.mean, self.standardise.scale)
+
+    def distribution(self, context: Any) -> tfd.Distribution:
+        """Return ``q(theta | context)`` as a TFP distribution of batch shape ``context.shape[:-1]``."""
+        base = tfd.MultivariateNormalDiag(loc=tf.zeros([*context.shape[:-1], self.dimensions]))
+        scale = tfb.Chain([tfb.Shift(tf.convert_to_tensor(self.standardise.mean)), tfb.Scale(tf.convert_to_tensor(self.standardise.scale))])
+        return tfd.TransformedDistribution(base, tfb.Chain([self.target, scale, self.flow.bijector(context)]))
+
+    def log_prob_graph(self, theta: Any, context: Any) -> Any:
+        """Log density of `theta` ``(..., D)`` in physical units, as a graph; `context` ``(..., C)`` broadcasts."""
+        u = self.target.inverse(theta)
+        jacobian = self.target.inverse_log_det_jacobian(theta, event_ndims=1)
+        z = (u - self.standardise.mean) / self.standardise.scale
+        return self.flow.log_prob(z, context) + jacobian - tf.reduce_sum(tf.math.log(self.standardise.scale))
+
+    def _encode_graph(self, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+        context = self.summary(inputs)
+        extra = self.head(context) if self.head is not None else tf.zeros([tf.shape(context)[0], 0])
+        return context, extra
+
+    def _sample_graph(self, noise: Any, context: Any) -> Any:
+        z = self.flow.forward(noise, context[:, None, :])
+        return self.target.forward(z * self.standardise.scale + self.standardise.mean)
+
+    def _log_prob_graph(self, theta: Any, context: Any) -> Any:
+        return self.log_prob_graph(theta, context[:, None, :])
+
+    # -- arrays --------------------------------------------------------------------------------------------------
+
+    def adapt(self, inputs: Mapping[str, Array], theta: Array, auxiliary: Array | None = None) -> None:
+        """Measure the standardisation of inputs, target and auxiliary scalars ``(N, A)`` on training data."""
+        self.summary.adapt(inputs)
+        if self.head is not None and auxiliary is not None:
+            self.head.adapt(auxiliary)
+        u = self.target.inverse(tf.constant(theta, tf.float32)).numpy()
+        self.standardise.adapt(u)
+
+    def encode(self, inputs: Mapping[str, Array]) -> tuple[Array, dict[str, Array]]:
+        """Compress inputs once, to draw or evaluate many times.
+
+        Returns
+        -------
+        context : ndarray
+            ``(N, C)`` float32.
+        auxiliary : dict of ndarray
+            ``(N,)`` each.
+        """
+        n = len(next(iter(inputs.values())))
+        contexts, extras = [np.zeros((0, self.architecture.summary.context), np.float32)], [np.zeros((0, len(self.auxiliary)), np.float32)]
+        for start in range(0, n, BATCH):
+            rows = {name: _padded(inputs[name][start : start + BATCH]) for name in self.shapes}
+            context, extra = self._encode({name: tf.constant(value, tf.float32) for name, value in rows.items()})
+            stop = min(BATCH, n - start)
+            contexts.append(context.numpy()[:stop])
+            extras.append(extra.numpy()[:stop])
+        extra = np.concatenate(extras)
+        return np.concatenate(contexts), {name: extra[:, k] for k, name in enumerate(self.auxiliary)}
+
+    def sample(self, context: Array, noise: Array) -> Array:
+        """Map base normals ``(N, S, D)`` to draws ``(N, S, D)`` in physical units."""
+        out = np.empty(noise.shape, np.float32)
+        for start in range(0, len(context), BATCH):
+            stop = min(start + BATCH, len(context))
+            draws = self._sample(tf.constant(_padded(noise[start:stop])), tf.constant(_padded(context[start:stop])))
+            out[start:stop] = draws.numpy()[: stop - start]
+        return out
+
+    def log_prob(self, theta: Array, context: Array) -> Array:
+        """Log density ``(N, S)`` of `theta` ``(N, S, D)`` in physical units; minus infinity outside the bounds."""
+        theta = np.asarray(theta, np.float32)
+        out = np.empty(theta.shape[:2], np.float32)
+        for start in range(0, len(context), BATCH):
+            stop = min(start + BATCH, len(context))
+            value = self._log_prob(tf.constant(_padded(theta[start:stop])), tf.constant(_padded(context[start:stop])))
+            out[start:stop] = value.numpy()[: stop - start]
+        return np.where(np.isfinite(out), out, -np.inf)
+
+
+def _padded(array: Array) -> Array:
+    """Repeat the last row until there are BATCH rows."""
+    missing = BATCH - len(array)
+    array = np.ascontiguousarray(array, np.float32)
+    return array if missing == 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+
+
+class _TargetScale(keras.layers.Layer):
+    """Mean and scale of the target on the real line, measured on training data."""
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__(name="target")
+        self.mean = self.add_weight(shape=(dimensions,), initializer="zeros", trainable=False, name="mean")
+        self.scale = self.add_weight(shape=(dimensions,), initializer="ones", trainable=False, name="scale")
+
+    def adapt(self, u: Array) -> None:
+        self.mean.assign(u.mean(0))
+        self.scale.assign(np.maximum(u.std(0), 1e-6))
+
+
+class _AuxiliaryHead(keras.layers.Layer):
+    """A small regression from the context that sends no gradient back into it."""
+
+    def __init__(self, context: int, outputs: int, seed: int) -> None:
+        super().__init__(name="auxiliary")
+        rng = np.random.default_rng([seed, 11])
+        for name, shape in (("w0", (context, 32)), ("b0", (32,)), ("w1", (32, outputs)), ("b1", (outputs,))):
+            value = rng.normal(size=shape) / np.sqrt(shape[0]) if len(shape) == 2 else np.zeros(shape)
+            weight = self.add_weight(shape=shape, initializer=lambda s, dtype=None, v=value: tf.constant(v, tf.float32), name=name)
+            setattr(self, name, weight)
+        self.mean = self.add_weight(shape=(outputs,), initializer="zeros", trainable=False, name="mean")
+        self.scale = self.add_weight(shape=(outputs,), initializer="ones", trainable=False, name="scale")
+
+    def adapt(self, values: Array) -> None:
+        self.mean.assign(values.mean(0))
+        self.scale.assign(np.maximum(values.std(0), 1e-6))
+
+    def call(self, context: Any) -> Any:
+        hidden = tf.nn.silu(tf.matmul(tf.stop_gradient(context), self.w0) + self.b0)
+        return (tf.matmul(hidden, self.w1) + self.b1) * self.scale + self.mean

@@ -1,0 +1,107 @@
+"""Familiarity: does this object look like anything the network was trained on?
+
+Three questions, each with a threshold measured on simulations that the network had not seen: is the PSF like a training PSF
+(size, shape, wings), is the noise level inside the training range, is the context vector where contexts of simulations are
+(Mahalanobis distances)? A posterior of an unfamiliar object may be confidently wrong, so its row is flagged.
+"""
+
+__all__ = ["Familiarity"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from astroflow.posteriors.flags import Flag
+from astroflow.sims.psf_images import measure_psf
+from astroflow.types import Array, Stamps
+
+TAIL = 0.001
+"""Share of the simulations that lies beyond a threshold."""
+
+
+@dataclass(frozen=True)
+class _Cloud:
+    """A cloud of feature vectors: its mean, whitening matrix and the squared distance that one in a thousand exceeds."""
+
+    mean: Array
+    whiten: Array
+    threshold: float
+
+    @classmethod
+    def of(cls, features: Array, tail: float) -> "_Cloud":
+        mean = features.mean(0)
+        values, vectors = np.linalg.eigh(np.cov(features.T))
+        # directions without spread count as one thousandth of the widest, so that a departure along them is seen
+        values = np.maximum(values, 1e-6 * values.max())
+        cloud = cls(mean, vectors / np.sqrt(values), np.inf)
+        return cls(mean, cloud.whiten, float(np.quantile(cloud.distance(features), 1 - tail)) * 1.05)
+
+    def distance(self, features: Array) -> Array:
+        return np.asarray((((features - self.mean) @ self.whiten) ** 2).sum(-1))
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """Where the training simulations lie.
+
+    Parameters
+    ----------
+    psf, context : cloud of PSF features and of context vectors
+    log_rms : ndarray
+        ``(2,)`` smallest and largest log of the stamp's rms per native pixel, image unit of the network.
+    """
+
+    psf: _Cloud
+    context: _Cloud
+    log_rms: Array
+
+    @classmethod
+    def of(cls, stamps: Stamps, context: Array) -> "Familiarity":
+        """Measure on simulated stamps and their contexts."""
+        levels = _log_rms(stamps)
+        margin = 0.02 * (levels.max() - levels.min()) + 0.05
+        return cls(
+            psf=_Cloud.of(psf_features(stamps), TAIL),
+            context=_Cloud.of(context.astype(np.float64), TAIL),
+            log_rms=np.array([levels.min() - margin, levels.max() + margin]),
+        )
+
+    def flags(self, stamps: Stamps, context: Array) -> Array:
+        """Return the out-of-distribution bits of framed stamps ``(N,)``."""
+        levels = _log_rms(stamps)
+        bits = np.where(self.psf.distance(psf_features(stamps)) > self.psf.threshold, int(Flag.OOD_PSF), 0)
+        bits |= np.where((levels < self.log_rms[0]) | (levels > self.log_rms[1]), int(Flag.OOD_RMS), 0)
+        bits |= np.where(self.context.distance(context.astype(np.float64)) > self.context.threshold, int(Flag.OOD_IMAGE), 0)
+        return bits.astype(np.int64)
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Return plain arrays for the bundle."""
+        arrays = {"log_rms": np.asarray(self.log_rms, np.float64)}
+        for name, cloud in (("psf", self.psf), ("context", self.context)):
+            arrays |= {f"{name}_mean": cloud.mean, f"{name}_whiten": cloud.whiten, f"{name}_threshold": np.array([cloud.threshold])}
+        return {name: np.ascontiguousarray(value, np.float64) for name, value in arrays.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> "Familiarity":
+        """Rebuild from `to_arrays`."""
+        clouds = {
+            name: _Cloud(arrays[f"{name}_mean"], arrays[f"{name}_whiten"], float(arrays[f"{name}_threshold"][0])) for name in ("psf", "context")
+        }
+        return cls(**clouds, log_rms=arrays["log_rms"])
+
+
+def psf_features(stamps: Stamps) -> Array:
+    """Return ``(N, 6)`` PSF features: log sigma (arcsec), e1, e2, fourth moment, core share, log2 of the binning."""
+    # equal PSFs (one per tile) are measured once
+    flat = np.ascontiguousarray(stamps.psf[:, 0])
+    _, first, inverse = np.unique(flat.reshape(len(flat), -1), axis=0, return_index=True, return_inverse=True)
+    m = {name: value[inverse.ravel()] for name, value in measure_psf(flat[first]).items()}
+    # what moment-measuring reads off a given PSF depends on the sampling, so it is part of the features
+    return np.stack([np.log(m["sigma"] * stamps.stamp_scale_arcsec), m["e1"], m["e2"], m["kurtosis"], m["core"], np.log2(stamps.binning)], axis=-1)
+
+
+def _log_rms(stamps: Stamps) -> Array:
+    good = ~stamps.mask
+    count = np.maximum(good.sum((1, 2, 3)), 1)
+    return np.asarray(np.where(good, np.log(stamps.rms), 0.0).sum((1, 2, 3)) / count - np.log(stamps.binning))

@@ -1,0 +1,175 @@
+"""The `Posterior`: stamps in; draws, densities and summary tables out.
+
+It frames the stamps, encodes each once, draws with base normals keyed by (seed, object id), and flags what is unusual. Rows that
+cannot be used keep their place and hold NaN.
+"""
+
+__all__ = ["Encoded", "Posterior"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from astroflow.errors import InputError
+from astroflow.posteriors.estimator import Estimator
+from astroflow.posteriors.familiarity import Familiarity
+from astroflow.posteriors.flags import Flag, quality
+from astroflow.posteriors.framing import Framed, frame
+from astroflow.posteriors.inputs import network_inputs
+from astroflow.posteriors.summary import leans_on_bound, summarize_draws
+from astroflow.randomness import standard_normals
+from astroflow.sims.parameters import Parameters
+from astroflow.sims.stamp import StampSpec
+from astroflow.types import Array, Cutout, Stamps
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+LOW_SNR = 5.0
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Stamps after the network has looked at them once: draw from it as often as you like.
+
+    `context` ``(N, C)``, `snr` ``(N,)`` estimated signal-to-noise ratio, `flags` ``(N,)``, and the `framed` stamps.
+    """
+
+    framed: Framed
+    context: Array
+    snr: Array
+    flags: Array
+
+    def __len__(self) -> int:
+        return len(self.context)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A trained posterior ``p(theta | image, PSF, noise)``.
+
+    Load one with `astroflow.load_posterior`; parameters are on the last axis of every `theta`, in `parameters.names` order.
+    """
+
+    estimator: Estimator
+    parameters: Parameters
+    stamp: StampSpec
+    familiarity: Familiarity
+    forward_model: dict[str, Any] = field(default_factory=dict)
+    """The resolved forward-model recipe it was trained on."""
+    digest: str = ""
+    """The bundle's identity, empty before it is saved."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """How it was trained."""
+
+    def encode(self, stamps: Stamps | Sequence[Cutout]) -> Encoded:
+        """Frame and encode stamps or cutouts, once.
+
+        Raises
+        ------
+        InputError
+            If the pixel scale or the number of bands contradicts the bundle. Bad pixels, PSFs and noise become flags.
+        """
+        framed = frame(stamps, self.stamp)
+        context, extra = self.estimator.encode(network_inputs(framed.stamps))
+        snr = np.exp(extra["log_snr"].astype(np.float64))
+        flags = framed.flags | np.where(framed.usable, self.familiarity.flags(framed.stamps, context), 0)
+        flags |= np.where(framed.usable & (snr < LOW_SNR), int(Flag.LOW_SNR), 0)
+        return Encoded(framed=framed, context=context, snr=np.where(framed.usable, snr, np.nan), flags=flags)
+
+    def sample(self, stamps: Stamps | Sequence[Cutout] | Encoded, n_draws: int = 1000, seed: int = 0) -> Array:
+        """Draw from the posterior of each stamp.
+
+        Parameters
+        ----------
+        stamps : Stamps, sequence of Cutout, or Encoded
+            The observations.
+        n_draws : int
+            Draws per object, S.
+        seed : int
+            With an object's id it fixes that object's draws, whatever else is in the batch.
+
+        Returns
+        -------
+        ndarray
+            ``(N, S, P)`` float32 in physical units; NaN for rows that cannot be used.
+        """
+        if n_draws < 1:
+            raise InputError(f"`n_draws` must be at least 1; got {n_draws}")
+        encoded = self._encoded(stamps)
+        noise = standard_normals(seed, "posterior", encoded.framed.stamps.ids, (n_draws, len(self.parameters)))  # type: ignore[arg-type]
+        draws = self.estimator.sample(encoded.context, noise)
+        draws[..., self._offsets] += encoded.framed.shift_arcsec[:, None, : len(self._offsets)].astype(np.float32)
+        draws[~encoded.framed.usable] = np.nan
+        return draws
+
+    def log_prob(self, theta: Array, stamps: Stamps | Sequence[Cutout] | Encoded) -> Array:
+        """Log posterior density of `theta` ``(N, S, P)`` or ``(N, P)``; ``(N, S)`` or ``(N,)``, per physical unit.
+
+        Minus infinity outside the prior's bounds, NaN for rows that cannot be used.
+        """
+        encoded = self._encoded(stamps)
+        theta = np.asarray(theta, np.float32)
+        single = theta.ndim == 2
+        values = theta[:, None] if single else theta
+        if values.shape[0] != len(encoded) or values.shape[-1] != len(self.parameters):
+            raise InputError(f"`theta` must be ({len(encoded)}, draws, {len(self.parameters)}); got {theta.shape}")
+        values = values.copy()
+        values[..., self._offsets] -= encoded.framed.shift_arcsec[:, None, : len(self._offsets)].astype(np.float32)
+        inside = self.parameters.prior.contains(values.astype(np.float64))
+        safe = np.where(inside[..., None], values, self._typical)
+        out = np.where(inside, self.estimator.log_prob(safe, encoded.context), -np.inf)
+        out[~encoded.framed.usable] = np.nan
+        return out[:, 0] if single else out
+
+    def summarize(self, stamps: Stamps | Sequence[Cutout] | Encoded, n_draws: int = 256, seed: int = 0) -> "Table":
+        """Return one row per image: moments, quantiles, estimated S/N, flags.
+
+        Returns
+        -------
+        astropy.table.Table
+            Columns `id`, per parameter mean, sd and quantiles, covariances, `snr`, `binning`, `flags`, `quality`, `note`.
+        """
+        from astropy.table import Column, Table
+
+        encoded = self._encoded(stamps)
+        draws = self.sample(encoded, n_draws, seed)
+        columns, flags = self.summary_columns(encoded, draws)
+        table = Table({"id": encoded.framed.stamps.ids})
+        units = {p.name: p.unit for p in self.parameters.members}
+        for name, values in columns.items():
+            base = next((p for p in units if name.startswith(f"{p}_")), None)
+            table[name] = Column(values, unit=units[base] if base and units[base] else None)
+        table["snr"] = encoded.snr
+        table["binning"] = encoded.framed.stamps.binning
+        table["flags"] = flags
+        table["quality"] = quality(flags)
+        table["note"] = encoded.framed.notes
+        table.meta["bundle"] = self.digest
+        return table
+
+    def summary_columns(self, encoded: Encoded, draws: Array) -> tuple[dict[str, Array], Array]:
+        """Return the summary columns of draws, and the flags with `AT_BOUND` added."""
+        usable = encoded.framed.usable
+        columns = summarize_draws(draws, self.parameters)
+        binning = np.asarray(encoded.framed.stamps.binning)
+        centred = draws.copy()
+        centred[..., self._offsets] -= encoded.framed.shift_arcsec[:, None, : len(self._offsets)].astype(np.float32)
+        lean = leans_on_bound(np.where(usable[:, None, None], centred, self._typical), binning, self.parameters, self.stamp)
+        return columns, encoded.flags | np.where(lean & usable, int(Flag.AT_BOUND), 0)
+
+    @cached_property
+    def _offsets(self) -> list[int]:
+        """Positions of the centre's offsets (x, y) on the last axis."""
+        pairs = {p.component: i for i, p in enumerate(self.parameters.members) if p.spin == 1}
+        return [pairs[c] for c in sorted(pairs)]
+
+    @cached_property
+    def _typical(self) -> Array:
+        return self.parameters.prior.forward(np.zeros(len(self.parameters))).astype(np.float32)  # type: ignore[no-any-return]
+
+    def _encoded(self, stamps: Stamps | Sequence[Cutout] | Encoded) -> Encoded:
+        return stamps if isinstance(stamps, Encoded) else self.encode(stamps)

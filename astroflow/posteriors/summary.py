@@ -1,0 +1,69 @@
+"""Summaries of draws: moments and quantiles of every parameter, and whether the posterior leans on a bound."""
+
+__all__ = ["QUANTILES", "leans_on_bound", "summarize_draws"]
+
+import numpy as np
+
+from astroflow.sims.parameters import Parameters
+from astroflow.sims.stamp import StampSpec
+from astroflow.types import Array
+
+QUANTILES = {"q025": 0.025, "q16": 0.16, "q50": 0.5, "q84": 0.84, "q975": 0.975}
+NEAR = 0.015
+LEAN_SHARE = 0.15
+
+
+def summarize_draws(draws: Array, parameters: Parameters) -> dict[str, Array]:
+    """Return mean, sd, quantiles and covariances of draws.
+
+    Parameters
+    ----------
+    draws : ndarray
+        ``(N, S, P)``.
+    parameters : Parameters
+        Names of the last axis.
+
+    Returns
+    -------
+    dict of ndarray
+        ``(N,)`` each: ``{p}_mean``, ``{p}_sd``, ``{p}_q025`` ... ``{p}_q975``, and ``cov_{p}_{q}`` for each pair.
+    """
+    wide = draws.astype(np.float64)
+    mean = wide.mean(1)
+    centred = wide - mean[:, None]
+    covariance = np.einsum("nsp,nsq->npq", centred, centred) / max(draws.shape[1] - 1, 1)
+    quantiles = np.quantile(draws, list(QUANTILES.values()), axis=1)
+    out: dict[str, Array] = {}
+    for k, name in enumerate(parameters.names):
+        out[f"{name}_mean"] = mean[:, k]
+        out[f"{name}_sd"] = np.sqrt(covariance[:, k, k])
+        out |= {f"{name}_{label}": quantiles[j, :, k] for j, label in enumerate(QUANTILES)}
+    for i, a in enumerate(parameters.names):
+        out |= {f"cov_{a}_{b}": covariance[:, i, j] for j, b in enumerate(parameters.names) if j > i}
+    return out
+
+
+def leans_on_bound(draws: Array, binning: Array, parameters: Parameters, stamp: StampSpec) -> Array:
+    """Say which posteriors put more than 15 % of their draws within 1.5 % of a bound's range.
+
+    A bound of the size includes the one that its binning sets. Sizes and indices count in logarithm.
+    """
+    lean = np.zeros(len(draws), bool)
+    bounds = parameters.prior.bounds
+    for k, (name, parameter) in enumerate(zip(parameters.names, parameters.members, strict=True)):
+        values = draws[..., k]
+        low, high = (np.full(len(draws), b) for b in bounds[name])
+        if parameter.spin == 2:
+            pair = [i for i, p in enumerate(parameters.members) if p.spin == 2]
+            modulus = np.hypot(draws[..., pair[0]], draws[..., pair[1]])
+            lean |= (modulus > (1 - NEAR) * high[:, None]).mean(1) > LEAN_SHARE
+            continue
+        if name == "re_arcsec":
+            limits = np.array([stamp.re_limits_arcsec(int(b)) for b in binning]).reshape(-1, 2)
+            low, high = np.maximum(low, limits[:, 0]), np.minimum(high, limits[:, 1])
+        if (low > 0).all():
+            values, low, high = np.log(values), np.log(low), np.log(high)
+        margin = NEAR * (high - low)
+        lean |= (values < (low + margin)[:, None]).mean(1) > LEAN_SHARE
+        lean |= (values > (high - margin)[:, None]).mean(1) > LEAN_SHARE
+    return lean

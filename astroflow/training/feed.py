@@ -1,0 +1,121 @@
+"""The feed: noiseless simulations in, batches that the network never saw before out.
+
+Each epoch reads the stored simulations in a new order, turns them, and draws noise level, mask and noise afresh, in whole blocks
+of simulations (never one Python call per image). What epoch 7 holds is a function of the seed and the number 7 alone, which
+is what makes a resumed training equal to an undisturbed one.
+"""
+
+__all__ = ["Batch", "SimulationFeed"]
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from astroflow.posteriors.inputs import network_inputs
+from astroflow.randomness import generator
+from astroflow.sims.simulator import Simulator
+from astroflow.sims.symmetry import turn_images
+from astroflow.training.training_set import TrainingSet
+from astroflow.types import Array, Noiseless, Simulation
+
+Batch = dict[str, Array]
+"""Network inputs, and `theta` ``(N, P)`` and `auxiliary` ``(N, A)`` beside them."""
+
+BLOCK_BATCHES = 4
+IN_MEMORY_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class SimulationFeed:
+    """Endless fresh batches over a stored training set.
+
+    Parameters
+    ----------
+    data : TrainingSet
+        The stored simulations.
+    simulator : Simulator
+        Adds noise and masks.
+    batch_size : int
+        Simulations per batch.
+    seed : int
+        Seeds order, turns, noise and masks.
+    validation : float
+        Share of the simulations, at the end, that is held out.
+    turns : bool
+        Whether to flip and turn the stamps.
+    """
+
+    data: TrainingSet
+    simulator: Simulator
+    batch_size: int
+    seed: int
+    validation: float
+    turns: bool
+
+    def __post_init__(self) -> None:
+        n_held_out = max(self.batch_size, round(self.data.n * self.validation))
+        object.__setattr__(self, "n_train", self.data.n - n_held_out)
+        object.__setattr__(self, "n_held_out", n_held_out)
+        block = self.batch_size * BLOCK_BATCHES
+        bytes_each = 4 * (self.simulator.stamp.size**2 + self.simulator.stamp.psf_size**2)
+        # a set that fits in memory is one group; a larger one is read in groups of neighbouring blocks
+        group = max(block, int(IN_MEMORY_BYTES / bytes_each) // block * block)
+        object.__setattr__(self, "_groups", [(s, min(s + group, self.n_train)) for s in range(0, self.n_train, group)])
+        object.__setattr__(self, "_cache", {})
+
+    n_train: int = 0
+    n_held_out: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch; the incomplete last one of each group is left out."""
+        return sum((stop - start) // self.batch_size for start, stop in self._groups)  # type: ignore[attr-defined]
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch."""
+        rng = generator(self.seed, "feed", epoch)
+        groups: list[tuple[int, int]] = self._groups  # type: ignore[attr-defined]
+        for g in rng.permutation(len(groups)):
+            simulations = self._group(*groups[g])
+            order = rng.permutation(len(simulations))
+            order = order[: len(order) // self.batch_size * self.batch_size]
+            for start in range(0, len(order), self.batch_size * BLOCK_BATCHES):
+                rows = order[start : start + self.batch_size * BLOCK_BATCHES]
+                block = self.batch(self.simulator.observe(self._turned(_picked(simulations, rows), rng), rng))
+                for b in range(0, len(rows), self.batch_size):
+                    yield {name: values[b : b + self.batch_size] for name, values in block.items()}
+
+    def held_out(self) -> Simulation:
+        """Return the held-out simulations, observed once and for all."""
+        clean = self.data.read(self.n_train, self.data.n)
+        return self.simulator.observe(clean, generator(self.seed, "held out"))
+
+    @staticmethod
+    def batch(simulation: Simulation) -> Batch:
+        """Return a simulation as the estimator takes it."""
+        snr = np.log(np.maximum(simulation.snr, 0.1))[:, None].astype(np.float32)
+        return network_inputs(simulation.stamps) | {"theta": simulation.theta, "auxiliary": snr}
+
+    def _group(self, start: int, stop: int) -> Noiseless:
+        cache: dict[tuple[int, int], Noiseless] = self._cache  # type: ignore[attr-defined]
+        if (start, stop) not in cache:
+            cache.clear()
+            cache[start, stop] = self.data.read(start, stop)
+        return cache[start, stop]
+
+    def _turned(self, clean: Noiseless, rng: np.random.Generator) -> Noiseless:
+        if not self.turns:
+            return clean
+        theta, images, psf = clean.theta.copy(), clean.images.copy(), clean.psf.copy()
+        turns = rng.integers(8, size=len(theta))
+        for turn in range(1, 8):
+            rows = turns == turn
+            theta[rows] = self.simulator.parameters.turned(theta[rows], turn)
+            images[rows] = turn_images(images[rows], turn)
+            psf[rows] = turn_images(psf[rows], turn)
+        return Noiseless(theta=theta, images=images, psf=psf, binning=clean.binning, ids=clean.ids)
+
+
+def _picked(clean: Noiseless, rows: Array) -> Noiseless:
+    return Noiseless(theta=clean.theta[rows], images=clean.images[rows], psf=clean.psf[rows], binning=clean.binning[rows], ids=clean.ids[rows])

@@ -1,0 +1,181 @@
+"""The training loop: maximum likelihood of held-in simulations, stopped by the score of held-out ones.
+
+AdamW with a warm-up and a cosine decay, gradients cut at a global norm, a moving average of the weights that is what is
+validated and kept. A checkpoint after every epoch holds the whole state, so a killed training resumes at the last epoch and ends as
+an undisturbed one would.
+"""
+
+__all__ = ["Feed", "TrainingResult", "fit_estimator"]
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from astroflow.errors import AstroflowError
+from astroflow.posteriors.estimator import Estimator
+from astroflow.training.checkpoint import load_checkpoint, save_checkpoint
+from astroflow.training.recipe import TrainingRecipe
+from astroflow.types import Array, Progress
+
+class Feed(Protocol):
+    """What the loop trains on: `steps_per_epoch` batches of inputs, `theta` and `auxiliary`, repeatable by epoch number."""
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    def epoch(self, epoch: int) -> Iterator[Mapping[str, Array]]:
+        """Yield the batches of one epoch."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How training went: one entry of `history` per epoch, `best_epoch` counted from 0, held-out log score in nats per object."""
+
+    history: list[dict[str, float]]
+    best_epoch: int
+    best_score: float
+
+
+def fit_estimator(
+    estimator: Estimator, feed: Feed, held_out: Mapping[str, Array], recipe: TrainingRecipe, checkpoint: Path | None = None, progress: Progress | None = None
+) -> TrainingResult:
+    """Train an estimator in place; it ends with the best moving average of its weights.
+
+    Parameters
+    ----------
+    estimator : Estimator
+        Standardised already (`Estimator.adapt`).
+    feed : Feed
+        Training batches.
+    held_out : mapping of str to ndarray
+        Inputs, `theta` and `auxiliary` of the held-out objects.
+    recipe : TrainingRecipe
+        The optimisation.
+    checkpoint : Path, optional
+        Where to keep the state after every epoch, and to resume from.
+    progress : callable, optional
+        Told after every step.
+    """
+    return _Loop(estimator, feed, recipe).run(held_out, checkpoint, progress or (lambda *_: None))
+
+
+class _Loop:
+    def __init__(self, estimator: Estimator, feed: Feed, recipe: TrainingRecipe) -> None:
+        self.estimator, self.feed, self.recipe = estimator, feed, recipe
+        self.variables = estimator.trainable_variables
+        steps = recipe.epochs * feed.steps_per_epoch
+        if steps < 1:
+            raise AstroflowError("the training set is smaller than one batch: simulate more, or lower `training.batch_size`")
+        warmup = max(1, round(recipe.warmup * steps))
+        schedule = keras.optimizers.schedules.CosineDecay(
+            recipe.learning_rate / 100, decay_steps=max(1, steps - warmup), alpha=0.01, warmup_target=recipe.learning_rate, warmup_steps=warmup
+        )
+        self.schedule = schedule
+        self.optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip_norm)
+        self.optimizer.exclude_from_weight_decay(var_list=[v for v in self.variables if len(v.shape) < 2])
+        self.optimizer.build(self.variables)
+        self.average = [tf.Variable(v, trainable=False) for v in self.variables]
+        self.step = tf.function(self._step)
+        self.score = tf.function(self._score, reduce_retracing=True)
+
+    def _losses(self, batch: Mapping[str, Any]) -> tuple[Any, Any]:
+        context = self.estimator.summary(batch, training=True)
+        score = self.estimator.log_prob_graph(batch["theta"], context)
+        if self.estimator.head is None:
+            return score, tf.zeros([])
+        return score, tf.reduce_mean((self.estimator.head(context) - batch["auxiliary"]) ** 2)
+
+    def _step(self, batch: Mapping[str, Any]) -> Any:
+        with tf.GradientTape() as tape:
+            score, auxiliary = self._losses(batch)
+            loss = -tf.reduce_mean(score)
+            total = loss + auxiliary
+        gradients = tape.gradient(total, self.variables)
+        self.optimizer.apply(gradients, self.variables)
+        t = tf.cast(self.optimizer.iterations, tf.float32)
+        decay = tf.minimum(self.recipe.ema, (1.0 + t) / (10.0 + t))
+        for average, variable in zip(self.average, self.variables, strict=True):
+            average.assign(decay * average + (1.0 - decay) * variable)
+        return loss
+
+    def _score(self, batch: Mapping[str, Any]) -> Any:
+        return self._losses(batch)[0]
+
+    def run(self, held_out: Mapping[str, Array], checkpoint: Path | None, progress: Progress) -> TrainingResult:
+        history: list[dict[str, float]] = []
+        best = [v.numpy() for v in self.average]
+        saved = load_checkpoint(checkpoint) if checkpoint else None
+        if saved is not None:
+            arrays, state = saved
+            history = state["history"]
+            best = self._restore(arrays)
+        steps, epochs = self.feed.steps_per_epoch, self.recipe.epochs
+        for epoch in range(len(history), epochs):
+            if self._exhausted(history):
+                break
+            losses = []
+            for k, batch in enumerate(self._batches(epoch)):
+                loss = float(self.step(batch))
+                if not math.isfinite(loss):
+                    raise AstroflowError(
+                        f"the loss became {loss} in epoch {epoch}, step {k}: lower `training.learning_rate`, or check the simulations for extreme values"
+                    )
+                losses.append(loss)
+                progress("train", epoch * steps + k + 1, epochs * steps, {"epoch": epoch, "loss": float(np.mean(losses[-50:]))})
+            score = self._validate(held_out)
+            if not history or score > max(-h["val_loss"] for h in history):
+                best = [v.numpy() for v in self.average]
+            done = (epoch + 1) * steps
+            history.append(
+                {
+                    "epoch": epoch, "step": done, "train_loss": float(np.mean(losses)), "val_loss": -score,
+                    "learning_rate": float(self.schedule(done)),
+                }
+            )  # fmt: skip
+            if checkpoint:
+                save_checkpoint(checkpoint, self._state(best), {"history": history})
+        for variable, value in zip(self.variables, best, strict=True):
+            variable.assign(value)
+        scores = [-h["val_loss"] for h in history]
+        return TrainingResult(history, int(np.argmax(scores)), float(max(scores)))
+
+    def _exhausted(self, history: list[dict[str, float]]) -> bool:
+        scores = [-h["val_loss"] for h in history]
+        return len(scores) > self.recipe.patience and int(np.argmax(scores)) < len(scores) - self.recipe.patience
+
+    def _batches(self, epoch: int) -> Any:
+        first = next(iter(self.feed.epoch(epoch)))
+        signature = {name: tf.TensorSpec((None, *value.shape[1:]), tf.float32) for name, value in first.items()}
+        return tf.data.Dataset.from_generator(lambda: self.feed.epoch(epoch), output_signature=signature).prefetch(8)
+
+    def _validate(self, held_out: Mapping[str, Array]) -> float:
+        """Return the mean held-out log score of the moving average."""
+        current = [v.numpy() for v in self.variables]
+        for variable, average in zip(self.variables, self.average, strict=True):
+            variable.assign(average)
+        n, size = len(held_out["theta"]), self.recipe.batch_size
+        total = 0.0
+        for start in range(0, n, size):
+            batch = {name: tf.constant(values[start : start + size], tf.float32) for name, values in held_out.items()}
+            total += float(tf.reduce_sum(tf.cast(self.score(batch), tf.float64)))
+        for variable, value in zip(self.variables, current, strict=True):
+            variable.assign(value)
+        return total / n
+
+    def _state(self, best: list[Array]) -> dict[str, Array]:
+        parts = {"weights": self.variables, "average": self.average, "optimizer": self.optimizer.variables}
+        arrays = {f"{part}/{i}": np.asarray(v) for part, variables in parts.items() for i, v in enumerate(variables)}
+        return arrays | {f"best/{i}": value for i, value in enumerate(best)}
+
+    def _restore(self, arrays: dict[str, Array]) -> list[Array]:
+        parts = {"weights": self.variables, "average": self.average, "optimizer": self.optimizer.variables}
+        for part, variables in parts.items():
+            for i, variable in enumerate(variables):
+                variable.assign(arrays[f"{part}/{i}"].reshape(variable.shape))
+        return [arrays[f"best/{i}"] for i in range(len(self.variables))]

@@ -1,0 +1,109 @@
+import json
+
+import numpy as np
+import pytest
+
+from astroflow.diagnostics import calibrate
+from astroflow.errors import InputError
+
+
+def report_of(problem, *, log_prob=None, **faults):
+    width = faults.get("width", 1.0)
+    log_prob = problem.log_prob(width=width) if log_prob is None else log_prob
+    baseline = -0.5 * (problem.truth**2 + np.log(2 * np.pi)).sum(1)  # the prior
+    return calibrate(
+        problem.draws(**faults), log_prob, problem.truth, problem.snr, problem.parameters, np.ones(3), baseline_log_prob=baseline
+    )
+
+
+def test_exact_posterior_passes_everything(problem):
+    report = report_of(problem)
+    assert report.passed
+    assert report.problems == ((), (), (), ())
+    assert all(line.startswith("ok") for line in report.verdict)
+    assert report.gain.mean > 5 * report.gain.error
+
+
+def test_exact_posteriors_rarely_raise_an_alarm(make_problem):
+    # Four KS tests at p < 0.001 and six coverages at 3.3 sigma: about 1 % of exact runs fail.
+    failures = [seed for seed in range(60) if not report_of(make_problem(n=300, seed=seed)).passed]
+    assert len(failures) <= 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "guilty", "words"),
+    [
+        ({"width": 0.7}, [0, 1, 2], "overconfident"),
+        ({"width": 1.5}, [0, 1, 2], "underconfident"),
+        ({"shift": 0.5}, [0], "lies too high"),
+        ({"shift": -0.5}, [0], "lies too low"),
+        ({"swap": True}, [0, 1], "not uniform"),
+    ],
+)
+def test_each_fault_is_found_and_named(problem, fault, guilty, words):
+    report = report_of(problem, **fault)
+    assert not report.passed
+    for i in range(3):
+        text = "; ".join(report.problems[i])
+        assert (words in text) == (i in guilty), report.verdict
+
+
+def test_joint_fault_with_exact_marginals_is_found(problem):
+    report = report_of(problem, mirror=True)
+    assert report.problems[:3] == ((), (), ())
+    assert "far out" in report.problems[3][1]
+    assert report.verdict[3].startswith("FAIL joint")
+
+
+def test_truths_of_density_zero_fail(problem):
+    log_prob = problem.log_prob()
+    log_prob[:2] = -np.inf
+    report = report_of(problem, log_prob=log_prob)
+    assert not report.passed
+    assert "2 truths have density zero" in report.verdict[-1]
+    assert report.to_json()["log_score"] == {"mean": None, "error": None, "n_images": 1000, "excluded": 2}
+
+
+def test_report_is_strict_json_of_plain_numbers(problem):
+    report = report_of(problem)
+    text = json.dumps(report.to_json(), allow_nan=False)
+    back = json.loads(text)
+    assert back == report.to_json()
+    assert back["names"] == ["a", "b", "c", "joint"]
+    assert back["images"] == 1000
+    assert back["coverage"]["levels"] == [0.5, 0.68, 0.9, 0.95]
+    assert back["coverage"]["fraction"][1][0] == pytest.approx(report.coverage.fraction[1, 0])
+    assert back["accuracy"]["bins"] == list(report.accuracy.labels)
+    assert back["accuracy"]["bias"][-1] == [None] * 3  # no image has S/N above 300
+    assert back["passed"] is True
+
+
+def test_tables_fit_a_terminal(problem):
+    report = report_of(problem)
+    table = report.coverage_table()
+    assert len(table) == 6
+    assert all(len(line) <= 120 for line in table)
+    assert table[1].startswith("a ")
+    assert f"{100 * report.coverage.fraction[1, 0]:.1f}%" in table[1]
+    rows = report.contraction_table()
+    assert len(rows) == 1 + len(report.accuracy.labels)
+    assert f"{report.accuracy.contraction[1, 2]:.4f}" in rows[2]
+
+
+def test_report_depends_on_its_seed_alone(problem):
+    assert report_of(problem).to_json() == report_of(problem).to_json()
+
+
+def test_prior_width_is_that_of_the_truths_by_default(problem):
+    arguments = problem.draws(), problem.log_prob(), problem.truth, problem.snr, problem.parameters
+    given, default = calibrate(*arguments, problem.truth.std(0)), calibrate(*arguments)
+    np.testing.assert_allclose(default.accuracy.contraction, given.accuracy.contraction)
+    assert default.gain is None
+    assert default.to_json()["gain_over_baseline"] is None
+
+
+def test_arguments_that_do_not_match_are_refused(problem):
+    with pytest.raises(InputError, match="`log_prob` must be one number per image"):
+        report_of(problem, log_prob=np.zeros(4))
+    with pytest.raises(InputError, match="2 parameters; expected 3: a, b, c"):
+        calibrate(problem.draws()[..., :2], problem.log_prob(), problem.truth[:, :2], problem.snr, problem.parameters)

@@ -1,0 +1,173 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from astroflow.errors import ConfigError, InputError
+from astroflow.randomness import generator
+from astroflow.sims.distributions import Fixed
+from astroflow.sims.masks import MaskPopulation
+from astroflow.sims.noise import RMSNoise
+from astroflow.sims.stamp import StampSpec
+from astroflow.types import Stamps
+
+
+def same(one, other):
+    """Bit for bit, with everything that belongs to a simulation."""
+    return np.array_equal(one.theta, other.theta) and np.array_equal(one.snr, other.snr) and one.stamps == other.stamps
+
+
+def rows(simulation, which):
+    return replace(simulation, theta=simulation.theta[which], stamps=simulation.stamps[which], snr=simulation.snr[which])
+
+
+@pytest.fixture(scope="module")
+def drawn(small_simulator):
+    return small_simulator.draw(range(40), seed=7)
+
+
+def test_a_draw_has_the_shapes_and_kinds_of_the_conventions(drawn, small_simulator):
+    assert drawn.theta.shape == (40, 7)
+    assert drawn.theta.dtype == np.float32
+    assert drawn.stamps.shape == (40, 1, 32, 32)
+    assert drawn.stamps.psf.shape == (40, 1, 17, 17)
+    assert drawn.snr.shape == (40,)
+    assert drawn.stamps.zero_point == 27.0
+    assert drawn.stamps.pixel_scale_arcsec == 0.2
+    assert np.isfinite(drawn.stamps.images).all()
+    assert small_simulator.parameters.prior.contains(drawn.theta).all()
+    assert set(drawn.stamps.binning.tolist()) == {1, 2}
+
+
+@pytest.mark.parametrize("which", [[3], [5, 4, 3], list(range(39, -1, -1)), [0, 39]])
+def test_the_same_id_and_seed_give_the_same_bits_in_any_company_and_order(small_simulator, drawn, which):
+    assert same(small_simulator.draw(which, seed=7), rows(drawn, which))
+
+
+def test_another_seed_gives_other_galaxies(small_simulator, drawn):
+    other = small_simulator.draw(range(5), seed=8)
+    assert not np.isclose(other.theta, drawn.theta[:5]).any()
+    assert not np.isclose(other.stamps.images, drawn.stamps.images[:5]).all((1, 2, 3)).any()
+
+
+def test_ids_may_be_strings_and_the_string_1_is_not_the_number_1(small_simulator):
+    named = small_simulator.draw(["COSMOS-1", "1"], seed=7)
+    assert named.stamps.ids.tolist() == ["COSMOS-1", "1"]
+    assert same(rows(named, [1]), small_simulator.draw(["1"], seed=7))
+    assert not np.isclose(small_simulator.draw([1], seed=7).theta, named.theta[1]).any()
+
+
+@pytest.mark.parametrize("ids", [np.array([3, 4], ">i4"), np.array([3, 4], np.uint64), (3, 4), range(3, 5)])
+def test_ids_of_any_integer_kind_are_the_same_ids(small_simulator, drawn, ids):
+    assert same(small_simulator.draw(ids, seed=7), rows(drawn, [3, 4]))
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([], "`ids` is empty"),
+        (np.arange(0), "`ids` is empty"),
+        ([1.5, 2.0], "integers or strings; got float64"),
+        ([[1, 2]], "one-dimensional"),
+        ([1, 1], "these come more than once: 1"),
+    ],
+)
+def test_ids_that_name_nothing_are_refused(small_simulator, ids, message):
+    with pytest.raises(InputError, match=message):
+        small_simulator.draw(ids, seed=1)
+
+
+def test_draw_is_draw_noiseless_and_then_observe(small_simulator, drawn):
+    clean = small_simulator.draw_noiseless([4], seed=7)
+    assert same(small_simulator.observe(clean, generator(7, "observation", 4)), rows(drawn, [4]))
+
+
+def test_observing_a_block_gives_each_row_its_own_noise(small_simulator):
+    clean = small_simulator.draw_noiseless(range(6), seed=7)
+    one, other = (small_simulator.observe(clean, np.random.default_rng(k)) for k in (0, 1))
+    assert np.array_equal(one.theta, other.theta)
+    residuals = (one.stamps.images - clean.images) / one.stamps.rms
+    assert not np.isclose(one.stamps.images, other.stamps.images).all((1, 2, 3)).any()
+    assert np.abs(np.corrcoef(residuals.reshape(6, -1)) - np.eye(6)).max() < 0.15
+    assert len(np.unique(one.stamps.rms[:, 0, 0, 0])) == 6
+
+
+def test_the_noise_is_what_rms_and_gain_say(small_simulator):
+    ids = range(60)
+    clean = small_simulator.draw_noiseless(ids, seed=7)
+    stamps = small_simulator.draw(ids, seed=7).stamps
+    sigma = np.sqrt(stamps.rms**2 + np.maximum(clean.images, 0) / stamps.gain[..., None, None])
+    pulls = ((stamps.images - clean.images) / sigma).ravel()
+    assert scipy.stats.kstest(pulls, "norm").pvalue > 1e-3
+
+
+def test_binned_stamps_have_the_noise_of_all_their_pixels(small_simulator):
+    quiet = replace(small_simulator, noise=RMSNoise(rms=Fixed(value=3.0)))
+    stamps = quiet.draw(range(20), seed=1).stamps
+    assert np.allclose(stamps.rms[:, 0, 0, 0], 3.0 * stamps.binning)
+
+
+def test_snr_is_that_of_the_noiseless_model_over_unmasked_pixels(small_simulator, drawn):
+    clean = small_simulator.draw_noiseless(range(40), seed=7)
+    for i in range(40):
+        good = ~drawn.stamps.mask[i, 0]
+        m, sigma = clean.images[i, 0][good].astype(float), drawn.stamps.rms[i, 0][good].astype(float)
+        assert np.isclose(drawn.snr[i], np.sqrt((m / sigma) @ (m / sigma)), rtol=1e-5)
+    assert drawn.stamps.mask.any()
+
+
+def test_a_galaxy_fits_the_binning_it_is_drawn_at(small_simulator, drawn):
+    re = small_simulator.parameters.column(drawn.theta, "re_arcsec")
+    for size, binning in zip(re, drawn.stamps.binning, strict=True):
+        low, high = small_simulator.stamp.re_limits_arcsec(int(binning))
+        assert low <= size <= high
+
+
+def test_sizes_that_no_prior_gives_are_a_clear_error(small_simulator):
+    hopeless = replace(small_simulator, stamp=small_simulator.stamp.model_copy(update={"binning": (1, 8), "re_pixels": (4.0, 5.0)}))
+    with pytest.raises(ConfigError, match=r"suit binning 8; change `stamp.binning`"):
+        hopeless.draw(range(20), seed=0)
+
+
+@pytest.mark.parametrize("binning", [(1,), (2,)])
+def test_rendering_the_truth_gives_the_noiseless_stamp(small_simulator, binning):
+    # A PSF image of the stamp's own sampling cannot hold all of an undersampled PSF, hence the wide one here.
+    stamp = StampSpec(size=32, pixel_scale_arcsec=0.1, zero_point=27.0, psf_size=65, binning=binning)
+    simulator = replace(small_simulator, stamp=stamp, galaxy=small_simulator.galaxy)
+    clean = simulator.draw_noiseless(range(6), seed=3)
+    stamps = simulator.draw(range(6), seed=3).stamps
+    rendered = simulator.render(clean.theta, stamps)
+    assert rendered.dtype == np.float32
+    peak = clean.images.max((1, 2, 3))
+    error = np.abs(rendered - clean.images).max((1, 2, 3)) / peak
+    assert error.max() < 1e-2
+    assert np.median(error) < 4e-3
+
+
+def test_render_needs_one_theta_per_stamp_and_a_known_engine(small_simulator, drawn):
+    with pytest.raises(InputError, match=r"`theta` must have shape \(2, 7\); got \(3, 7\)"):
+        small_simulator.render(drawn.theta[:3], drawn.stamps[:2])
+    with pytest.raises(ConfigError, match="unknown rendering engine 'fast'"):
+        small_simulator.render(drawn.theta[:2], drawn.stamps[:2], engine="fast")
+
+
+def test_values_under_the_mask_are_not_looked_at(small_simulator, drawn):
+    stamps = drawn.stamps[:2]
+    spoilt = replace(stamps, images=np.where(stamps.mask, 1e9, stamps.images))
+    assert np.array_equal(small_simulator.render(drawn.theta[:2], spoilt), small_simulator.render(drawn.theta[:2], stamps))
+    everything = replace(small_simulator, masks=MaskPopulation(frame_probability=1.0, frame_min=0.0, pixel_fraction=0.1))
+    clean = everything.draw_noiseless([0], seed=1)
+    loud = replace(clean, images=clean.images + 0)
+    observed = everything.observe(clean, np.random.default_rng(0))
+    loud.images[observed.stamps.mask] = 1e6
+    assert np.isclose(everything.observe(loud, np.random.default_rng(0)).snr, observed.snr)
+
+
+def test_the_stamps_that_come_out_can_be_built_again(drawn):
+    stamps = drawn.stamps
+    again = Stamps(
+        images=stamps.images, psf=stamps.psf, rms=stamps.rms, mask=stamps.mask, gain=stamps.gain, binning=stamps.binning,
+        ids=stamps.ids, zero_point=stamps.zero_point, pixel_scale_arcsec=stamps.pixel_scale_arcsec,
+    )  # fmt: skip
+    assert again == stamps

@@ -1,0 +1,109 @@
+"""The documents say what is true: their code runs, the tests and files that they name exist."""
+
+import importlib
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(document):
+    return BLOCK.findall((DOCS / document).read_text())
+
+
+def split_files(document):
+    """Code of a document: what it saves as files, by name, and what it runs."""
+    files, run = {}, []
+    for language, code in blocks(document):
+        if language == "python":
+            named = re.match(r"# (\w+\.py)\n", code)
+            if named:
+                files[named[1]] = code
+            else:
+                run.append(code)
+    return files, run
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """The modules of extending.md, saved where Python finds them."""
+    files, _ = split_files("extending.md")
+    for name, code in files.items():
+        (tmp_path / name).write_text(code)
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if f"{name}.py" in files:
+            del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def test_the_code_of_extending_runs(written):
+    files, run = split_files("extending.md")
+    assert {"my_galaxies.py", "my_psf.py", "my_noise.py"} <= set(files)
+    assert len(run) >= 4
+    namespace = {}
+    for code in run:
+        exec(compile(code, "docs/extending.md", "exec"), namespace)
+    assert namespace["simulation"].theta.shape == (4, 4)
+
+
+def test_the_entry_points_and_the_recipe_of_extending_work_once_installed(written):
+    (toml,) = (code for language, code in blocks("extending.md") if language == "toml")
+    (recipe,) = (code for language, code in blocks("extending.md") if language == "yaml")
+    groups = tomllib.loads(toml)["project"]["entry-points"]
+    info = written / "my_survey-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-survey\nVersion: 1.0\n")
+    lines = [f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in points.items()) for group, points in groups.items()]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    (written / "small.yaml").write_text(recipe)
+
+    from astroflow.sims import load_simulator
+    from astroflow.sims.recipe import GROUPS
+
+    assert set(groups) == {*GROUPS.values(), "astroflow.simulators"}
+    simulation = load_simulator(written / "small.yaml").draw(["a", "b"], seed=1)
+    assert simulation.theta.shape == (2, 4)
+    assert (simulation.snr > 0).all()
+    assert load_simulator("my_survey").parameters.names == ("mag", "re_arcsec", "e1", "e2")
+
+
+def named_tests(document):
+    return re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS / document).read_text())
+
+
+def test_the_tests_that_conventions_name_exist():
+    names = named_tests("conventions.md")
+    assert len(names) > 20
+    for path, function in names:
+        assert re.search(rf"^def {function}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path}::{function}"
+
+
+def test_every_convention_names_a_test():
+    sections = re.split(r"^## ", (DOCS / "conventions.md").read_text(), flags=re.MULTILINE)[1:]
+    assert len(sections) > 10
+    for section in sections:
+        assert re.search(r"^Held by `tests/", section, re.MULTILINE), section.splitlines()[0]
+
+
+@pytest.mark.parametrize("path", [*sorted(DOCS.glob("*.md")), *sorted(ROOT.glob("*.md"))], ids=lambda p: p.name)
+def test_links_between_documents_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_house_names_every_room():
+    text = (DOCS / "house.md").read_text()
+    rooms = [p.name for p in (ROOT / "astroflow").iterdir() if (p / "__init__.py").is_file()]
+    modules = [p.stem for p in (ROOT / "astroflow").glob("*.py") if p.stem != "__init__"]
+    assert rooms
+    for name in [*rooms, *modules]:
+        assert f"`astroflow.{name}`" in text, name
