@@ -61,8 +61,8 @@ def read_columns(
     InputError
         If the file is missing, empty or no table, or a column is missing (the nearest one is named).
     """
-    path = Path(path)
     check_file(path, "catalog table")
+    path = Path(path)
     suffix = path.with_suffix("").suffix.lower() if path.suffix.lower() in LOOK_SUFFIXES else path.suffix.lower()
     readers: dict[str, Callable[[], _Opened]] = {
         ".fits": lambda: _open_fits(path, hdu),

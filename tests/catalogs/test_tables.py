@@ -165,8 +165,8 @@ def test_csv_ids_keep_their_leading_zeros(tmp_path):
 
 def test_units_are_converted_or_refused(tmp_path):
     table = Table({"ra": [10.0], "size": [1.0]}, units={"ra": "hourangle", "size": "kg"})
-    table.write(tmp_path / "a.fits")
-    columns = read_columns(tmp_path / "a.fits", {"ra": "columns.ra", "size": "columns.size"})
+    table.write(tmp_path / "a.ecsv")
+    columns = read_columns(tmp_path / "a.ecsv", {"ra": "columns.ra", "size": "columns.size"})
     np.testing.assert_allclose(floats(columns["ra"], "deg"), [150.0])
     with pytest.raises(InputError, match="has unit 'kg'; expected 'arcsec' or a unit that converts to it"):
         floats(columns["size"], "arcsec")
