@@ -31,6 +31,12 @@ def _say(lines: list[str]) -> None:
         typer.echo(line, err=True)
 
 
+def _load_tensorflow() -> None:
+    from astroflow.networks.loading import import_tensorflow
+
+    import_tensorflow()
+
+
 def _result(paths: list[Path], facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"paths": [str(p) for p in paths], **facts}, sort_keys=True))
@@ -42,6 +48,7 @@ def _result(paths: list[Path], facts: dict[str, Any], as_json: bool) -> None:
 @app.command()
 def demo(out: Out = Path("runs/demo"), workers: Workers = None, as_json: AsJson = False) -> None:
     """Run the whole path on a simulated survey: no data needed."""
+    _load_tensorflow()
     from astroflow.pipelines.demo import demo as run_demo
 
     _say(run_demo(out, workers=workers))
@@ -76,6 +83,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a posterior and write its bundle; resumes by itself."""
+    _load_tensorflow()
     from astroflow.pipelines.train import train as run_train
 
     posterior = run_train(recipe, out=out, data=data, seed=seed, scheduler=scheduler, workers=workers)
@@ -95,6 +103,7 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Check a posterior's calibration on fresh simulations."""
+    _load_tensorflow()
     from astroflow.pipelines.validate import validate as run_validate
 
     report = run_validate(bundle, out=out, n=n, n_draws=draws, seed=seed, simulator=simulator)
@@ -119,6 +128,7 @@ def infer(
     as_json: AsJson = False,
 ) -> None:
     """Infer a catalog with Dask: one row out per row in; resumes by itself."""
+    _load_tensorflow()
     from astroflow.pipelines.infer import infer as run_infer
 
     result = run_infer(
@@ -153,6 +163,7 @@ def query(
     as_json: AsJson = False,
 ) -> None:
     """Infer one galaxy: a table, a corner plot, and data, model and residual."""
+    _load_tensorflow()
     from astroflow.pipelines.query import query as run_query
     from astroflow.posteriors.flags import flag_names
 
@@ -174,6 +185,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Train, validate, infer and report in one go, as a recipe says; resumes by itself."""
+    _load_tensorflow()
     from astroflow.pipelines.run import run as run_pipeline
 
     _say(run_pipeline(recipe, out=out, scheduler=scheduler, workers=workers))
@@ -231,6 +243,7 @@ def doctor() -> None:
     """Print versions, devices and what is missing."""
     from astroflow.provenance import versions
 
+    _load_tensorflow()
     found = versions()
     for name, text in found.items():
         typer.echo(f"{name:24s} {text}")
@@ -246,7 +259,6 @@ def doctor() -> None:
 
 def main() -> None:
     """Run the command line; an expected error is one line and its exit code."""
-    # TensorFlow reads this once, at import; its start-up notices would hide our own messages
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         app()

@@ -21,21 +21,83 @@ def root():
     return ROOT
 
 
+SMALL_FORWARD_MODEL = {
+    "stamp": {"size": 32, "pixel_scale_arcsec": 0.2, "zero_point": 27.0, "psf_size": 17, "binning": [1, 2], "re_pixels": [1.5, 5.0]},
+    "galaxy": {
+        "kind": "sersic",
+        "n": {"kind": "log_uniform", "low": 0.7, "high": 2.5},
+        "n_table": 8,  # profiles are tabulated at few indices, so that it starts fast
+        "re_arcsec": {"kind": "size_magnitude", "low": 0.15, "high": 2.0},
+    },
+    "psf": {"kind": "moffat", "fwhm_arcsec": {"kind": "normal", "mean": 0.7, "sd": 0.1, "low": 0.5, "high": 0.9}, "beta": 3.0},
+    "noise": {
+        "kind": "ccd",
+        "sky": {"kind": "log_uniform", "low": 1.0, "high": 4.0},
+        "gain": {"kind": "log_uniform", "low": 150, "high": 400},
+        "read_noise_electrons": 8.0,
+    },
+}
+
+SMALL_ESTIMATOR = {
+    "simulations": {"simulator": "small", "n": 1536},
+    "summary": {"channels": {"image": [8, 16], "psf": [4]}, "dense": [64], "context": 16},
+    "flow": {"layers": 3, "hidden": [32, 32]},
+    "training": {"epochs": 6, "batch_size": 64, "learning_rate": 3e-3, "ema": 0.98},
+}
+
+
+@pytest.fixture(scope="session")
+def small_forward_model():
+    """A forward model as plain data, every default filled in."""
+    from astroflow.sims.recipe import build_simulator
+
+    return build_simulator(SMALL_FORWARD_MODEL, "small")[1]
+
+
 @pytest.fixture(scope="session")
 def small_simulator():
-    """A simulator whose profiles are tabulated at few indices, so that it starts fast."""
-    from astroflow.sims.distributions import Fixed, LogUniform, Normal
-    from astroflow.sims.galaxies import SersicGalaxy
-    from astroflow.sims.noise import CCDNoise
-    from astroflow.sims.priors import SizeMagnitudeBlock
-    from astroflow.sims.psfs import MoffatPSF
-    from astroflow.sims.simulator import Simulator
-    from astroflow.sims.stamp import StampSpec
+    """The simulator of `small_forward_model`."""
+    from astroflow.sims.recipe import build_simulator
 
-    return Simulator(
-        galaxy=SersicGalaxy(n=LogUniform(low=0.7, high=2.5), n_table=8, re_arcsec=SizeMagnitudeBlock(low=0.15, high=2.0)),
-        psf=MoffatPSF(fwhm_arcsec=Normal(mean=0.7, sd=0.1, low=0.5, high=0.9), beta=Fixed(value=3.0)),
-        noise=CCDNoise(sky=LogUniform(low=1.0, high=4.0), gain=LogUniform(low=150, high=400), read_noise_electrons=Fixed(value=8.0)),
-        stamp=StampSpec(size=32, pixel_scale_arcsec=0.2, zero_point=27.0, psf_size=17, binning=(1, 2), re_pixels=(1.5, 5.0)),
-        name="small",
+    return build_simulator(SMALL_FORWARD_MODEL, "small")[0]
+
+
+@pytest.fixture(scope="session")
+def small_estimator():
+    """The recipe of the estimator in `small_bundle`."""
+    from astroflow.config import parse_recipe
+    from astroflow.training.recipe import EstimatorRecipe
+
+    return parse_recipe(EstimatorRecipe, SMALL_ESTIMATOR, "small")
+
+
+@pytest.fixture(scope="session")
+def small_training_set(small_simulator, small_forward_model, tmp_path_factory):
+    """A complete training set of 1536 galaxies in three shards."""
+    from astroflow.training.training_set import TrainingSet
+
+    path = tmp_path_factory.mktemp("small") / "simulations.zarr"
+    data = TrainingSet.create(
+        path, n=1536, seed=5, recipe=small_forward_model, parameters=small_simulator.parameters, stamp=small_simulator.stamp
     )
+    for shard in data.shards:
+        data.write(shard, small_simulator.draw_noiseless(data.rows(shard), seed=5))
+    return data
+
+
+@pytest.fixture(scope="session")
+def small_bundle(small_training_set, small_estimator, tmp_path_factory):
+    """A bundle that is trained for seconds: rough, but it works. Read it, do not write into it."""
+    from astroflow.training.fit import train_posterior
+
+    path = tmp_path_factory.mktemp("small") / "bundle"
+    train_posterior(small_estimator, small_training_set, path, seed=0)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_posterior(small_bundle):
+    """The posterior in `small_bundle`."""
+    from astroflow.posteriors.bundle import load_posterior
+
+    return load_posterior(small_bundle)

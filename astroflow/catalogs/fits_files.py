@@ -112,7 +112,7 @@ class FitsFile:
         self.size = check_file(path, what)
         try:
             # Astropy leaves a file open that it fails to parse, so the file is opened here.
-            self._stream: BinaryIO = open(path, "rb")
+            self._stream: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed by `close`
         except OSError as error:
             raise InputError(f"{what} {path} cannot be read: {error}") from None
         try:

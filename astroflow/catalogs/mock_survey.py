@@ -91,13 +91,15 @@ def write_mock_survey(simulator: Simulator, out: str | Path, n_objects: int = 50
 
     wcs = _wcs(width, height, scale)
     header = wcs.to_header()
-    header["GAIN"], header["MAGZERO"] = gain, simulator.stamp.zero_point
+    header["MAGZERO"] = simulator.stamp.zero_point
+    if math.isfinite(gain):
+        header["GAIN"] = gain
     write_fits_image(files.image, image, header)
     write_fits_image(files.noise, rms, wcs.to_header())
     write_fits_image(files.mask, mask, wcs.to_header())
     write_fits_image(files.psf, point.image(scale, 1, simulator.stamp.psf_size))
     _write_tables(files, simulator, theta, corners, trouble, wcs, generator(seed, "survey positions"))
-    files.recipe.write_text(_recipe(files, simulator, seed))
+    files.recipe.write_text(_recipe(files, simulator, seed, has_gain=math.isfinite(gain)))
     return files
 
 
@@ -195,8 +197,8 @@ def _column(simulator: Simulator, theta: Array, name: str) -> Array:
     return np.asarray(simulator.parameters.column(theta, name), np.float64)
 
 
-def _recipe(files: MockSurvey, simulator: Simulator, seed: int) -> str:
-    data = {
+def _recipe(files: MockSurvey, simulator: Simulator, seed: int, *, has_gain: bool) -> str:
+    data: dict[str, Any] = {
         "kind": "tiles",
         "description": f"Mock survey tile drawn from {simulator.name}, seed {seed}",
         "table": {"path": files.catalog.name},
@@ -207,6 +209,7 @@ def _recipe(files: MockSurvey, simulator: Simulator, seed: int) -> str:
         "psf": {"path": files.psf.name},
         "zero_point": "MAGZERO",
         "pixel_scale_arcsec": simulator.stamp.pixel_scale_arcsec,
-        "gain": "GAIN",
     }
+    if has_gain:
+        data["gain"] = "GAIN"
     return "# A mock survey tile; paths are relative to this file.\n" + yaml.safe_dump(data, sort_keys=False)

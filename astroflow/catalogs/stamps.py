@@ -20,6 +20,8 @@ from astroflow.errors import InputError
 from astroflow.posteriors.flags import Flag
 from astroflow.types import Cutout
 
+MANY = 100
+
 
 class _Session(NamedTuple):
     side: int
@@ -27,7 +29,7 @@ class _Session(NamedTuple):
 
 
 class StampSource(Source):
-    """Objects with an image file each. Checks on construction that at least one of the files is there."""
+    """Objects with an image file each. Checks on construction that one of them can be read and agrees with the recipe."""
 
     recipe: StampsRecipe
 
@@ -38,10 +40,9 @@ class StampSource(Source):
         else:
             rows = rows_of_table(recipe, recipe.table, recipe.columns)
         super().__init__(recipe, rows)
-        if len(rows) and not any(Path(self._image_path(row)).exists() for row in range(len(rows))):
-            raise InputError(f"none of the {len(rows)} image files exists; the first: {self._image_path(0)}")
         with ExitStack() as stack:
             PSFStore(recipe.psf, self._has_psf_index, stack).check(rows)
+        self._check_stamps()
 
     def sky_frame(self, partition: Partition) -> SkyFrame:
         rows = self._local(partition)
@@ -56,6 +57,25 @@ class StampSource(Source):
                 if images.wcs is not None:
                     frame.put([place], SkyFrame.of(images.wcs, np.array([x]), np.array([y]), self.recipe.pixel_scale_arcsec))
         return frame
+
+    def _check_stamps(self) -> None:
+        """Open stamps until one can be used; when many in a row cannot, it is the recipe that is wrong."""
+        problems: list[InputError] = []
+        for row in range(len(self.rows)):
+            if not Path(self._image_path(row)).is_file():
+                continue
+            try:
+                with ExitStack() as files:
+                    self._open(row, files)
+                return
+            except InputError as error:
+                problems.append(error)
+            if len(problems) == MANY:
+                break
+        if problems:
+            raise InputError(f"none of the first {len(problems)} image files can be used; the first: {problems[0]}")
+        if len(self.rows):
+            raise InputError(f"none of the {len(self.rows)} image files exists; the first: {self._image_path(0)}")
 
     @property
     def _has_psf_index(self) -> bool:

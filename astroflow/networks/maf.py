@@ -171,9 +171,7 @@ class ConditionalMAF(keras.layers.Layer):
     def __init__(self, dimensions: int, context: int, layers: int = 5, hidden: tuple[int, ...] = (64, 64), seed: int = 0) -> None:
         super().__init__(name="flow")
         self.dimensions = dimensions
-        self.conditioners = [
-            MaskedConditioner(dimensions, hidden, context, seed=1000 * seed + k, name=f"layer{k}") for k in range(layers)
-        ]
+        self.conditioners = [MaskedConditioner(dimensions, hidden, context, seed=1000 * seed + k, name=f"layer{k}") for k in range(layers)]
 
     def bijector(self, context: Any) -> tfb.Bijector:
         """Return the map from base normals ``(..., D)`` to the target's real line, for contexts ``(..., C)``."""

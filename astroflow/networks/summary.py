@@ -87,7 +87,9 @@ class SummaryNetwork:
         self.model = keras.Model(inputs, output, name="summary")
 
     def _init(self, gain: float = 1.0) -> Any:
-        return keras.initializers.VarianceScaling(2.0 * gain, mode="fan_in", distribution="truncated_normal", seed=int(self._seeds.integers(2**31)))
+        return keras.initializers.VarianceScaling(
+            2.0 * gain, mode="fan_in", distribution="truncated_normal", seed=int(self._seeds.integers(2**31))
+        )
 
     def _dense(self, units: int, name: str, activation: str | None) -> Any:
         return keras.layers.Dense(units, activation=activation, kernel_initializer=self._init(0.5), name=name)

@@ -80,6 +80,9 @@ def _posterior(bundle: str, digest: str) -> "Posterior":
 
 def prepare_worker(bundle: str, digest: str) -> None:
     """Give TensorFlow one thread in this process and load the bundle, before the first task."""
+    from astroflow.networks.loading import import_tensorflow
+
+    import_tensorflow()
     import tensorflow as tf
 
     # a process that has run TensorFlow already keeps its threads

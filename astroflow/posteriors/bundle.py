@@ -146,12 +146,16 @@ def load_posterior(path: str | Path) -> Posterior:
     try:
         config = BundleConfig.model_validate(data)
     except pydantic.ValidationError as error:
-        raise BundleError(f"{folder}/config.json does not describe a posterior: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+        raise BundleError(
+            f"{folder}/config.json does not describe a posterior: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}"
+        ) from None
     weights, golden = (_tensors(folder / name, contents[name]) for name in FILES[1:])
     estimator = build_estimator(config)
     _assign(estimator, weights, folder)
     try:
-        familiarity = Familiarity.from_arrays({n.removeprefix("familiarity/"): v for n, v in weights.items() if n.startswith("familiarity/")})
+        familiarity = Familiarity.from_arrays(
+            {n.removeprefix("familiarity/"): v for n, v in weights.items() if n.startswith("familiarity/")}
+        )
     except KeyError as error:
         raise BundleError(f"{folder}/weights.safetensors lacks the tensor familiarity/{error.args[0]}") from None
     _check_golden(estimator, golden, folder)
@@ -201,7 +205,9 @@ def _checked_files(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
         content = path.read_bytes()
         found = hashlib.sha256(content).hexdigest()
         if not isinstance(entry, dict) or found != entry.get("sha256"):
-            raise BundleError(f"{path} has been changed: its sha256 is {found[:16]}..., the manifest says {str(entry.get('sha256'))[:16]}...")
+            raise BundleError(
+                f"{path} has been changed: its sha256 is {found[:16]}..., the manifest says {str(entry.get('sha256'))[:16]}..."
+            )
         contents[name] = content
     if manifest.get("digest") != _identity(files):
         raise BundleError(f"{folder}/manifest.json has been changed: its digest does not belong to its files")
@@ -224,10 +230,14 @@ def _assign(estimator: Estimator, weights: dict[str, Array], folder: Path) -> No
     found = {name.removeprefix("estimator/"): value for name, value in weights.items() if name.startswith("estimator/")}
     if set(found) != set(variables):
         odd = sorted(set(found) ^ set(variables))
-        raise BundleError(f"{folder}/weights.safetensors does not fit the architecture: {len(odd)} tensors missing or left over, e.g. {odd[0]}")
+        raise BundleError(
+            f"{folder}/weights.safetensors does not fit the architecture: {len(odd)} tensors missing or left over, e.g. {odd[0]}"
+        )
     for name, variable in variables.items():
         if tuple(variable.shape) != found[name].shape:
-            raise BundleError(f"{folder}/weights.safetensors: tensor {name} has shape {found[name].shape}, expected {tuple(variable.shape)}")
+            raise BundleError(
+                f"{folder}/weights.safetensors: tensor {name} has shape {found[name].shape}, expected {tuple(variable.shape)}"
+            )
         variable.assign(found[name])
 
 

@@ -86,7 +86,8 @@ class Familiarity:
     def from_arrays(cls, arrays: Mapping[str, Array]) -> "Familiarity":
         """Rebuild from `to_arrays`."""
         clouds = {
-            name: _Cloud(arrays[f"{name}_mean"], arrays[f"{name}_whiten"], float(arrays[f"{name}_threshold"][0])) for name in ("psf", "context")
+            name: _Cloud(arrays[f"{name}_mean"], arrays[f"{name}_whiten"], float(arrays[f"{name}_threshold"][0]))
+            for name in ("psf", "context")
         }
         return cls(**clouds, log_rms=arrays["log_rms"])
 
@@ -98,7 +99,9 @@ def psf_features(stamps: Stamps) -> Array:
     _, first, inverse = np.unique(flat.reshape(len(flat), -1), axis=0, return_index=True, return_inverse=True)
     m = {name: value[inverse.ravel()] for name, value in measure_psf(flat[first]).items()}
     # what moment-measuring reads off a given PSF depends on the sampling, so it is part of the features
-    return np.stack([np.log(m["sigma"] * stamps.stamp_scale_arcsec), m["e1"], m["e2"], m["kurtosis"], m["core"], np.log2(stamps.binning)], axis=-1)
+    return np.stack(
+        [np.log(m["sigma"] * stamps.stamp_scale_arcsec), m["e1"], m["e2"], m["kurtosis"], m["core"], np.log2(stamps.binning)], axis=-1
+    )
 
 
 def _log_rms(stamps: Stamps) -> Array:

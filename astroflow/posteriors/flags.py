@@ -51,9 +51,7 @@ class Flag(IntFlag):
     """The posterior leans on a bound of the prior: the bound decides, not the data."""
 
 
-UNUSABLE = int(
-    Flag.NO_DATA | Flag.BAD_POSITION | Flag.NO_SIGNAL | Flag.BAD_PSF | Flag.BAD_RMS | Flag.READ_ERROR | Flag.CENTRE_MASKED
-)
+UNUSABLE = int(Flag.NO_DATA | Flag.BAD_POSITION | Flag.NO_SIGNAL | Flag.BAD_PSF | Flag.BAD_RMS | Flag.READ_ERROR | Flag.CENTRE_MASKED)
 """Any of these bits: no posterior, parameters are null."""
 
 SUSPECT = int(Flag.CROPPED | Flag.OOD_PSF | Flag.OOD_RMS | Flag.OOD_IMAGE | Flag.LOW_SNR | Flag.AT_BOUND | Flag.MASKED)

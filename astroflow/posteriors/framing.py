@@ -242,7 +242,9 @@ def _frame_psfs(cutouts: Sequence[Cutout], binnings: Sequence[int], kept: Sequen
         distinct = np.stack([np.frombuffer(raw, np.float32).reshape(shape) for raw in members])
         report = tidy_psf(distinct)
         images = psf_at_stamp_scale(report.images, oversampling=oversampling, binning=binning, size=size)
-        raised = report.bad * int(Flag.BAD_PSF) | report.renormalised * int(Flag.PSF_NORMALISED) | report.recentred * int(Flag.PSF_RECENTRED)
+        raised = (
+            report.bad * int(Flag.BAD_PSF) | report.renormalised * int(Flag.PSF_NORMALISED) | report.recentred * int(Flag.PSF_RECENTRED)
+        )
         for image, bits, rows in zip(images, raised.astype(np.int64), members.values(), strict=True):
             out[rows] = image
             flags[rows] |= bits

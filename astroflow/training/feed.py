@@ -118,4 +118,6 @@ class SimulationFeed:
 
 
 def _picked(clean: Noiseless, rows: Array) -> Noiseless:
-    return Noiseless(theta=clean.theta[rows], images=clean.images[rows], psf=clean.psf[rows], binning=clean.binning[rows], ids=clean.ids[rows])
+    return Noiseless(
+        theta=clean.theta[rows], images=clean.images[rows], psf=clean.psf[rows], binning=clean.binning[rows], ids=clean.ids[rows]
+    )

@@ -69,7 +69,11 @@ def train_posterior(
         "best_epoch": result.best_epoch, "held_out_log_score": result.best_score, "held_out": len(held_out),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }  # fmt: skip
-    record |= {key: value for key, value in provenance(recipe.model_dump(mode="json"), seed).items() if key in ("recipe", "versions", "git_revision")}
+    record |= {
+        key: value
+        for key, value in provenance(recipe.model_dump(mode="json"), seed).items()
+        if key in ("recipe", "versions", "git_revision")
+    }
     posterior = Posterior(
         estimator=estimator, parameters=simulator.parameters, stamp=simulator.stamp,
         familiarity=Familiarity.of(held_out.stamps, context), forward_model=data.recipe, training=record,
@@ -90,4 +94,3 @@ def _check_same_run(folder: Path, recipe: Recipe, data: TrainingSet, seed: int) 
             raise ConfigError(f"{folder} holds the checkpoint of another training ({changed} differ); remove it, or give another --out")
     else:
         write_json(path, stamp)
-

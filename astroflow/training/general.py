@@ -82,7 +82,9 @@ def train_estimator(
     arrays = {name: _checked(name, value, len(theta)) for name, value in (x if isinstance(x, Mapping) else {"x": x}).items()}
     bounds = _checked_bounds(theta, settings.bounds)
     shapes = {name: value.shape[1:] for name, value in arrays.items()}
-    estimator = Estimator(Architecture(summary=settings.summary, flow=settings.flow), shapes, box_bijector(bounds), theta.shape[1], (), settings.seed)
+    estimator = Estimator(
+        Architecture(summary=settings.summary, flow=settings.flow), shapes, box_bijector(bounds), theta.shape[1], (), settings.seed
+    )
     n_held_out = max(1, round(len(theta) * settings.training.validation))
     rows = {"theta": theta, **arrays}
     train = {name: value[:-n_held_out] for name, value in rows.items()}

@@ -23,6 +23,7 @@ from astroflow.training.checkpoint import load_checkpoint, save_checkpoint
 from astroflow.training.recipe import TrainingRecipe
 from astroflow.types import Array, Progress
 
+
 class Feed(Protocol):
     """What the loop trains on: `steps_per_epoch` batches of inputs, `theta` and `auxiliary`, repeatable by epoch number."""
 
@@ -43,7 +44,12 @@ class TrainingResult:
 
 
 def fit_estimator(
-    estimator: Estimator, feed: Feed, held_out: Mapping[str, Array], recipe: TrainingRecipe, checkpoint: Path | None = None, progress: Progress | None = None
+    estimator: Estimator,
+    feed: Feed,
+    held_out: Mapping[str, Array],
+    recipe: TrainingRecipe,
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
 ) -> TrainingResult:
     """Train an estimator in place; it ends with the best moving average of its weights.
 
@@ -74,7 +80,11 @@ class _Loop:
             raise AstroflowError("the training set is smaller than one batch: simulate more, or lower `training.batch_size`")
         warmup = max(1, round(recipe.warmup * steps))
         schedule = keras.optimizers.schedules.CosineDecay(
-            recipe.learning_rate / 100, decay_steps=max(1, steps - warmup), alpha=0.01, warmup_target=recipe.learning_rate, warmup_steps=warmup
+            recipe.learning_rate / 100,
+            decay_steps=max(1, steps - warmup),
+            alpha=0.01,
+            warmup_target=recipe.learning_rate,
+            warmup_steps=warmup,
         )
         self.schedule = schedule
         self.optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay, global_clipnorm=recipe.clip_norm)

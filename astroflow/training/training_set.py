@@ -94,11 +94,18 @@ class TrainingSet:
             group = zarr.open_group(str(self.path), mode="r")
             rows = {name: (group[name].shape[1:], str(group[name].dtype)) for name in ARRAYS}  # type: ignore[union-attr]
         group = zarr.open_group(str(root), mode="w", zarr_format=3)
-        group.attrs.update({"format": FORMAT, "n": self.n, "seed": self.seed, "recipe": self.recipe, "names": list(parameters.names) if parameters else []})
+        group.attrs.update(
+            {"format": FORMAT, "n": self.n, "seed": self.seed, "recipe": self.recipe, "names": list(parameters.names) if parameters else []}
+        )
         for name in ARRAYS:
             shape, dtype = rows[name]
             group.create_array(
-                name, shape=(self.n, *shape), dtype=dtype, chunks=(CHUNK, *shape), shards=(SHARD, *shape), config={"write_empty_chunks": True}
+                name,
+                shape=(self.n, *shape),
+                dtype=dtype,
+                chunks=(CHUNK, *shape),
+                shards=(SHARD, *shape),
+                config={"write_empty_chunks": True},
             )
 
     @property
@@ -159,7 +166,9 @@ class TrainingSet:
         wanted = range(start // SHARD, -(-stop // SHARD))
         absent = [shard for shard in wanted if not self.has(shard)]
         if absent:
-            raise IncompleteError(f"{self.path} lacks {len(absent)} of its shards; run `astroflow simulate` again with the same arguments to complete it")
+            raise IncompleteError(
+                f"{self.path} lacks {len(absent)} of its shards; run `astroflow simulate` again with the same arguments to complete it"
+            )
         group = zarr.open_group(str(self.path), mode="r")
         arrays: dict[str, Array] = {name: np.asarray(group[name][start:stop]) for name in ARRAYS}  # type: ignore[index]
         return Noiseless(**arrays)

@@ -47,7 +47,8 @@ class Survey:
         self.width, self.height = 120, 90
         self.wcs = {name: make_wcs(self.width, self.height, dec=2.0 + 0.01 * k) for k, name in enumerate("AB")}
         rng = np.random.default_rng(1)
-        self.pixels = {name: np.stack([rng.uniform(25, 95, 4), rng.uniform(25, 65, 4)], 1) for name in "AB"}
+        grid = np.array([[30, 28], [88, 28], [30, 62], [88, 62]])
+        self.pixels = {name: grid + rng.uniform(-2, 2, (4, 2)) for name in "AB"}
         ids, ra, dec, tile = [], [], [], []
         for k, name in enumerate("AB"):
             image = rng.normal(0, 0.01, (self.height, self.width))

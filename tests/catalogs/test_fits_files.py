@@ -196,7 +196,9 @@ def test_a_gzip_bomb_is_refused(path, monkeypatch):
 
 
 def test_random_damage_is_an_input_error_or_an_image_never_anything_else(path):
-    header = fits.Header({"BLANK": -1, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 1.0, "CRVAL2": 2.0, "CDELT1": 1e-4, "CDELT2": 1e-4})
+    header = fits.Header(
+        {"BLANK": -1, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 1.0, "CRVAL2": 2.0, "CDELT1": 1e-4, "CDELT2": 1e-4}
+    )
     write(path, fits.PrimaryHDU(IMAGE.astype("i4"), header), fits.ImageHDU(IMAGE))
     whole = np.frombuffer(path.read_bytes(), "u1")
     rng = np.random.default_rng(0)

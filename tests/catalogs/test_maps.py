@@ -8,7 +8,8 @@ IMAGE = np.array([[0.0, 4.0], [100.0, -3.0]], "f4")
 
 
 @pytest.mark.parametrize(
-    ("kind", "values"), [("rms", [[1.0, 2.0], [3.0, 4.0]]), ("variance", [[1.0, 4.0], [9.0, 16.0]]), ("weight", [[1.0, 1 / 4], [1 / 9, 1 / 16]])]
+    ("kind", "values"),
+    [("rms", [[1.0, 2.0], [3.0, 4.0]]), ("variance", [[1.0, 4.0], [9.0, 16.0]]), ("weight", [[1.0, 1 / 4], [1 / 9, 1 / 16]])],
 )
 def test_every_kind_of_noise_map_becomes_the_same_rms(kind, values):
     rms, no_data = rms_of(NoiseMap(kind=kind, path="/n.fits"), np.array(values, "f4"), IMAGE, np.inf)

@@ -13,7 +13,9 @@ def test_variables_have_values_defaults_or_an_error(monkeypatch):
     assert expand_path("${SURVEY:-/elsewhere}/a.fits") == "/data/survey/a.fits"
     assert expand_path("${NOT_SET:-../shared}/a_{id}.fits") == "../shared/a_{id}.fits"
     assert expand_path("~/a") == os.path.expanduser("~/a")
-    with pytest.raises(ConfigError, match=r"needs the environment variable NOT_SET, which is not set; set it, or write \$\{NOT_SET:-default\}"):
+    with pytest.raises(
+        ConfigError, match=r"needs the environment variable NOT_SET, which is not set; set it, or write \$\{NOT_SET:-default\}"
+    ):
         expand_path("$NOT_SET/a.fits")
 
 
