@@ -4,18 +4,24 @@ Progress and logs go to stderr, result paths (or ``--json``) to stdout. Exit cod
 rows than allowed, 4 incomplete: run again to resume. Heavy libraries load inside the commands, so ``--help`` answers at once.
 """
 
+__all__ = ["main"]
+
+import importlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from astroflow.errors import AstroflowError, ConfigError, nearest
+from astroflow.errors import AstroflowError, ConfigError, IncompleteError, nearest
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Calibrated posteriors of galaxy parameters from survey images."
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Calibrated posteriors of galaxy parameters from survey images.",
 )
 
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)]
@@ -99,7 +105,9 @@ def validate(
     n: Annotated[int, typer.Option("--n", min=100, help="Fresh simulations that are scored.")] = 2000,
     draws: Annotated[int, typer.Option(min=32, help="Posterior draws each.")] = 256,
     seed: Seed = 20_000,
-    simulator: Annotated[str | None, typer.Option(help="Validate on this forward model instead of the bundle's own.", show_default=False)] = None,
+    simulator: Annotated[
+        str | None, typer.Option(help="Validate on this forward model instead of the bundle's own.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a posterior's calibration on fresh simulations."""
@@ -152,10 +160,14 @@ def query(
     mask: Annotated[Path | None, typer.Option(help="FITS image, nonzero = ignore.", show_default=False)] = None,
     hdu: Annotated[str | None, typer.Option(help="Number or name of the image HDU.", show_default=False)] = None,
     psf_hdu: Annotated[str | None, typer.Option(help="Number or name of the PSF's HDU.", show_default=False)] = None,
-    zero_point: Annotated[float | None, typer.Option(help="AB magnitude of one image unit; from the header otherwise.", show_default=False)] = None,
+    zero_point: Annotated[
+        float | None, typer.Option(help="AB magnitude of one image unit; else from the header.", show_default=False)
+    ] = None,
     pixel_scale: Annotated[float | None, typer.Option(help="Arcsec; from the WCS otherwise.", show_default=False)] = None,
     psf_oversampling: Annotated[int, typer.Option(min=1, help="PSF pixels per image pixel.")] = 1,
-    gain: Annotated[float, typer.Option(help="Electrons per image unit; infinite where the galaxy's photon noise is negligible.")] = float("inf"),
+    gain: Annotated[float, typer.Option(help="Electrons per image unit; infinite where the galaxy's photon noise is negligible.")] = float(
+        "inf"
+    ),
     x: Annotated[float | None, typer.Option(help="Pixel column of the galaxy, from 0; the centre otherwise.", show_default=False)] = None,
     y: Annotated[float | None, typer.Option(help="Pixel row of the galaxy, from 0; the centre otherwise.", show_default=False)] = None,
     draws: Annotated[int, typer.Option(min=64, help="Posterior draws.")] = 2000,
@@ -207,35 +219,25 @@ def config(name: Annotated[str, typer.Argument(help="simulator, estimator, catal
     """Print a recipe's keys, defaults and meanings as YAML."""
     from astroflow.config import commented_defaults
 
-    models = {"simulator": _simulator_model, "estimator": _estimator_model, "catalog": _catalog_model, "pipeline": _pipeline_model}
-    if name not in models:
-        raise ConfigError(f"no recipe kind {name!r}; known: {', '.join(models)}.{nearest(name, models)}")
-    for text in [commented_defaults(model) for model in models[name]()]:
-        typer.echo(text)
+    if name not in RECIPE_KINDS:
+        raise ConfigError(f"no recipe kind {name!r}; known: {', '.join(RECIPE_KINDS)}.{nearest(name, RECIPE_KINDS)}")
+    models = [getattr(importlib.import_module(module), model) for module, model in RECIPE_KINDS[name]]
+    # several kinds are several YAML documents
+    typer.echo("---\n".join(commented_defaults(model) for model in models), nl=False)
 
 
-def _simulator_model() -> list[Any]:
-    from astroflow.sims.recipe import SimulatorRecipe
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+"""What wrong options raise. Some versions of typer bring a click of their own, so click is not the place to import it from."""
 
-    return [SimulatorRecipe]
+INTERRUPTED = 130
+"""What typer returns after Ctrl-C, as shells do."""
 
-
-def _estimator_model() -> list[Any]:
-    from astroflow.training.recipe import EstimatorRecipe
-
-    return [EstimatorRecipe]
-
-
-def _catalog_model() -> list[Any]:
-    from astroflow.catalogs.recipe import TilesRecipe
-
-    return [TilesRecipe]
-
-
-def _pipeline_model() -> list[Any]:
-    from astroflow.pipelines.run import RunRecipe
-
-    return [RunRecipe]
+RECIPE_KINDS = {
+    "simulator": [("astroflow.sims.recipe", "SimulatorRecipe")],
+    "estimator": [("astroflow.training.recipe", "EstimatorRecipe")],
+    "catalog": [("astroflow.catalogs.recipe", f"{kind}Recipe") for kind in ("Tiles", "Stamps", "RealGalaxy")],
+    "pipeline": [("astroflow.pipelines.run", "RunRecipe")],
+}
 
 
 @app.command()
@@ -257,17 +259,30 @@ def doctor() -> None:
         raise ConfigError(f"not installed: {', '.join(missing)}; `make install` installs everything")
 
 
-def main() -> None:
-    """Run the command line; an expected error is one line and its exit code."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; an expected error is one line and its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Command and options; those of the process by default.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        app()
+        code = app(list(sys.argv[1:] if arguments is None else arguments) or ["--help"], prog_name="astroflow", standalone_mode=False)
     except AstroflowError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except USAGE_ERROR as error:
+        where = error.ctx.command_path if error.ctx else "astroflow"
+        typer.echo(f"error: {error.format_message().rstrip('.')} (see `{where} --help`)", err=True)
+        sys.exit(2)
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
         typer.echo("interrupted; run the same command again to resume", err=True)
-        sys.exit(4)
+        sys.exit(IncompleteError.exit_code)
+    sys.exit(code or 0)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Files that only ever show complete content under their names."""
 
-__all__ = ["atomic_write"]
+__all__ = ["atomic_write", "clear_stages"]
 
 import os
+import re
 import uuid
 from pathlib import Path
 
@@ -19,3 +20,10 @@ def atomic_write(path: Path, content: bytes) -> None:
         os.replace(stage, path)
     finally:
         stage.unlink(missing_ok=True)
+
+
+def clear_stages(folder: Path) -> None:
+    """Remove what killed writers have left in a folder. Only call while nobody writes there."""
+    for stage in folder.glob(".*"):
+        if re.search(r"\.[0-9a-f]{32}$", stage.name) and stage.is_file():
+            stage.unlink(missing_ok=True)

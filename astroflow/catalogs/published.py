@@ -2,16 +2,20 @@
 
 __all__ = ["PublishedRecipe", "read_published"]
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import pydantic
 
-from astroflow.catalogs.paths import resolve_path
+from astroflow.catalogs.paths import check_file
+from astroflow.catalogs.recipe import DataPath
 from astroflow.config import Recipe
 from astroflow.errors import InputError
 from astroflow.types import Array
+
+FIT = ("surface brightness at R_e", "re", "n", "q", "boxiness", "x0", "y0", "position angle")
 
 
 class PublishedRecipe(Recipe):
@@ -22,7 +26,7 @@ class PublishedRecipe(Recipe):
     """
 
     kind: Literal["galsim_sersicfit"] = "galsim_sersicfit"
-    path: str
+    path: DataPath
     """The ``..._fits.fits`` table; environment variables as in catalog recipes."""
     zero_point: float
     """AB magnitude of one unit of flux."""
@@ -31,7 +35,7 @@ class PublishedRecipe(Recipe):
 
 
 def read_published(recipe: PublishedRecipe, ids: Sequence[str]) -> dict[str, Array]:
-    """Read published mag, log10_re (arcsec, semi-major), log10_n and q of given ids; NaN where an id is not in the table.
+    """Read published mag, log10_re (arcsec, semi-major), log10_n and q of given ids; NaN where an id is not there or its fit failed.
 
     Raises
     ------
@@ -39,23 +43,30 @@ def read_published(recipe: PublishedRecipe, ids: Sequence[str]) -> dict[str, Arr
         If the table cannot be read or lacks a column.
     """
     from astropy.table import Table
+    from astropy.utils.exceptions import AstropyWarning
 
-    path = resolve_path(recipe.path, None)
+    path = recipe.path
+    check_file(path, "table of published fits")
     try:
-        table = Table.read(path, format="fits", unit_parse_strict="silent")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            table = Table.read(path, format="fits", hdu=1, unit_parse_strict="silent")
         found = {str(i): row for row, i in enumerate(np.asarray(table["IDENT"]).tolist())}
         fit = np.asarray(table["sersicfit"], np.float64)
         flux = np.asarray(table["flux"], np.float64)[:, 0]
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"cannot read published fits from {path}: {error}") from None
     except KeyError as error:
         raise InputError(f"{path} has no column {error.args[0]!r}; expected IDENT, sersicfit and flux") from None
-    rows = np.array([found.get(i, -1) for i in ids])
+    except (OSError, ValueError, TypeError, IndexError) as error:
+        raise InputError(f"cannot read published fits from {path}: {error}") from None
+    if fit.ndim != 2 or fit.shape[1] != len(FIT):
+        raise InputError(f"column 'sersicfit' of {path} has shape {fit.shape}; expected (rows, {len(FIT)}): {', '.join(FIT)}")
+    rows = np.array([found.get(i, -1) for i in ids], np.int64)
     with np.errstate(divide="ignore", invalid="ignore"):
         values = {
             "mag": recipe.zero_point - 2.5 * np.log10(flux),
-            "log10_re": np.log10(fit[:, 1] * recipe.pixel_scale_arcsec),
-            "log10_n": np.log10(fit[:, 2]),
-            "q": fit[:, 3],
+            "log10_re": np.log10(fit[:, FIT.index("re")] * recipe.pixel_scale_arcsec),
+            "log10_n": np.log10(fit[:, FIT.index("n")]),
+            "q": fit[:, FIT.index("q")],
         }
-    return {name: np.where(rows >= 0, value[rows], np.nan) for name, value in values.items()}
+    # a last row for ids that are not there
+    return {name: np.append(np.where(np.isfinite(value), value, np.nan), np.nan)[rows] for name, value in values.items()}

@@ -26,6 +26,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
+from astroflow.errors import ConfigError
+
 LOG_SCALE_LIMIT = 4.0
 
 
@@ -46,6 +48,8 @@ class MaskedConditioner(keras.layers.Layer):
 
     def __init__(self, dimensions: int, hidden: tuple[int, ...], context: int, seed: int, name: str) -> None:
         super().__init__(name=name)
+        if not hidden or min(hidden) < dimensions:
+            raise ConfigError(f"a flow over {dimensions} parameters needs hidden layers of at least {dimensions} units; got {list(hidden)}")
         self.dimensions = dimensions
         # degrees 0 .. D-1, sorted: units of degree d occupy bounds[d] .. bounds[d + 1]
         degrees = [np.arange(units) * dimensions // units for units in hidden]
@@ -81,7 +85,10 @@ class MaskedConditioner(keras.layers.Layer):
         return pairs[..., 0], _bounded(pairs[..., 1])
 
     def sample(self, u: Any, context: Any) -> Any:
-        """Map base draws ``u`` ``(..., D)`` to ``x``, computing each unit once."""
+        """Map base draws ``u`` ``(..., D)`` to ``x``, computing each unit once; `context` ``(..., C)`` broadcasts against it."""
+        u, context = tf.convert_to_tensor(u), tf.convert_to_tensor(context)
+        # units come first below, so that axes line up from the left: a context of lower rank needs its missing ones
+        context = context[(None,) * (u.shape.rank - context.shape.rank) + (...,)]
         batch = tf.shape(u)[:-1]
         dims = self.dimensions
         u_first = tf.unstack(_units_first(u), dims, axis=0)  # D tensors (*batch)

@@ -30,7 +30,8 @@ class Standardise(keras.layers.Layer):
         flat = np.asarray(values, np.float64).reshape(-1, values.shape[-1])
         sd = flat.std(0)
         self.mean.assign(flat.mean(0).astype(np.float32))
-        self.scale.assign(np.where(sd > 1e-6, sd, 1.0).astype(np.float32))
+        # a channel that never changes keeps its scale; what counts as small depends on the unit
+        self.scale.assign(np.where(sd > 1e-6 * np.abs(flat).max(0), sd, 1.0).astype(np.float32))
 
     def call(self, x: Any) -> Any:
         return tf.clip_by_value((x - self.mean) / self.scale, -CLIP, CLIP)
@@ -66,10 +67,11 @@ class SummaryNetwork:
     ) -> None:
         self._seeds = np.random.default_rng([seed, 7])
         self.standardise = {name: Standardise(shape[-1], name=f"standardise_{name}") for name, shape in sorted(shapes.items())}
-        inputs = {name: keras.Input(tuple(shape), name=name, dtype="float32") for name, shape in sorted(shapes.items())}
+        # the prefix keeps an input's name apart from those of the layers below
+        inputs = {f"input_{name}": keras.Input(tuple(shapes[name]), name=f"input_{name}", dtype="float32") for name in self.standardise}
         features, direct = [], []
-        for name, tensor in inputs.items():
-            x = self.standardise[name](tensor)
+        for name, standardise in self.standardise.items():
+            x = standardise(inputs[f"input_{name}"])
             if len(shapes[name]) == 3:
                 x = self._trunk(x, name, channels[name], blocks)
             else:
@@ -115,4 +117,4 @@ class SummaryNetwork:
 
     def __call__(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
         """Return context vectors ``(N, context)``."""
-        return self.model({name: inputs[name] for name in self.standardise}, training=training)
+        return self.model({f"input_{name}": inputs[name] for name in self.standardise}, training=training)

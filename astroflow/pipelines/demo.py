@@ -1,26 +1,33 @@
 """`astroflow demo`: the whole path on a simulated survey, without any data.
 
-It trains a posterior, validates it, draws a survey tile with a catalog of 500 galaxies (some unusable on purpose), infers the catalog over a
-local Dask cluster, proves that no row is missing, compares the posteriors with the truth, and queries one galaxy cut from the tile.
+It trains a posterior, validates it, draws a survey tile with a catalog of 500 galaxies (some unusable on purpose), infers the
+catalog over a local Dask cluster, proves that no row is missing, compares the posteriors with the truth, and queries one galaxy
+cut from the tile.
 """
 
 __all__ = ["demo"]
 
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from astropy.wcs import WCS
 
 from astroflow.catalogs.fits_images import read_fits_image, write_fits_image
 from astroflow.catalogs.mock_survey import MockSurvey, write_mock_survey
 from astroflow.catalogs.posterior_table import read_posterior_catalog
 from astroflow.pipelines.infer import infer, verify
 from astroflow.pipelines.query import query
-from astroflow.pipelines.run import RunRecipe, run
-from astroflow.sims.recipe import load_simulator
-from astroflow.types import Array
+from astroflow.pipelines.run import run
+from astroflow.posteriors.bundle import load_posterior
+from astroflow.sims.recipe import simulator_from_data
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 SEED = 7
 OBJECTS = 500
+ROWS_PER_PARTITION = 125
 
 
 def demo(out: Path, *, recipe: str = "demo", workers: int | None = None) -> list[str]:
@@ -40,23 +47,23 @@ def demo(out: Path, *, recipe: str = "demo", workers: int | None = None) -> list
     list of str
         What was made, where it is, and how good it is.
     """
-    from astroflow.config import load_recipe
-    from astroflow.training.recipe import EstimatorRecipe
-
     lines = run(recipe, out=out, workers=workers)
-    config = load_recipe(EstimatorRecipe, load_recipe(RunRecipe, recipe, "pipelines").train.recipe, "configs")
-    simulator = load_simulator(config.simulations.simulator)
+    simulator = simulator_from_data(load_posterior(out / "bundle").forward_model)
     survey = write_mock_survey(simulator, out / "survey", n_objects=OBJECTS, seed=SEED)
-    infer(survey.recipe, bundle=out / "bundle", out=out / "inference", n_draws=256, seed=SEED, rows_per_partition=125, workers=workers)
+    infer(
+        survey.recipe, bundle=out / "bundle", out=out / "inference", n_draws=256, seed=SEED, rows_per_partition=ROWS_PER_PARTITION,
+        workers=workers,
+    )  # fmt: skip
     counts = verify(out / "inference")
     table = read_posterior_catalog(out / "inference" / "catalog")
-    lines.append(f"tile: {counts['rows']} rows in, {counts['rows']} rows out; {counts['good']} good, {counts['suspect']} suspect, {counts['unusable']} unusable")
+    by_quality = ", ".join(f"{counts[name]} {name}" for name in ("good", "suspect", "unusable"))
+    lines.append(f"tile: {OBJECTS} rows in, {counts['rows']} rows out; {by_quality}")
     lines.append(_tile_coverage(table, survey, simulator.parameters.names))
-    row = int(np.flatnonzero(np.asarray(table["quality"]) == 0)[np.argmax(np.asarray(table["snr"].filled(0))[np.asarray(table["quality"]) == 0])])
-    image, psf, rms = _cut_one(survey, float(table["x"][row]), float(table["y"][row]), simulator.stamp.size, out / "query")
-    answer = query(
-        image, psf=psf, rms=str(rms), bundle=out / "bundle", out=out / "query", zero_point=simulator.stamp.zero_point, seed=SEED,
-        pixel_scale_arcsec=simulator.stamp.pixel_scale_arcsec, gain=float(read_fits_image(survey.image)[1]["GAIN"]),
+    row = _brightest(table)
+    side = simulator.stamp.size * max(simulator.stamp.binning)
+    galaxy = _cut_one(survey, float(table["x"][row]), float(table["y"][row]), side, out / "query")
+    answer = query(galaxy.image, psf=survey.psf, rms=str(galaxy.rms), bundle=out / "bundle", out=out / "query", seed=SEED,
+        zero_point=simulator.stamp.zero_point, gain=galaxy.gain, x=galaxy.x, y=galaxy.y,
     )  # fmt: skip
     lines.append(f"query of galaxy {table['id'][row]}: {answer.lines[0]}")
     places = {
@@ -68,33 +75,46 @@ def demo(out: Path, *, recipe: str = "demo", workers: int | None = None) -> list
     return lines + [f"{what:20s} {place}" for what, place in places.items()]
 
 
-def _tile_coverage(table: object, survey: MockSurvey, names: tuple[str, ...]) -> str:
-    """Return how many true parameters lie in the 68 and 95 % intervals of the usable rows."""
+def _tile_coverage(table: "Table", survey: MockSurvey, names: tuple[str, ...]) -> str:
+    """Say how many true parameters lie in the 68 and 95 % intervals of the usable rows."""
     from pyarrow import parquet
 
     truth = parquet.read_table(survey.truth)
-    good = np.asarray(table["quality"]) < 2  # type: ignore[index]
-    inside = {"q16": [], "q025": []}  # type: ignore[var-annotated]
-    for name in names:
-        true = np.asarray(truth.column(name), np.float64)[good]
-        for low, high in (("q16", "q84"), ("q025", "q975")):
-            a, b = (np.asarray(table[f"{name}_{q}"].filled(np.nan), np.float64)[good] for q in (low, high))  # type: ignore[index]
-            inside[low].append(np.mean((true > a) & (true < b)))
-    return f"tile: {np.mean(inside['q16']):.1%} of the true parameters lie in 68 % intervals, {np.mean(inside['q025']):.1%} in 95 % intervals"
+    usable = np.asarray(table["quality"]) < 2
+    shares = []
+    for low, high in (("q16", "q84"), ("q025", "q975")):
+        inside = []
+        for name in names:
+            true = np.asarray(truth.column(name))[usable]
+            a, b = (np.asarray(table[f"{name}_{quantile}"])[usable] for quantile in (low, high))
+            inside.append(np.mean((true > a) & (true < b)))
+        shares.append(np.mean(inside))
+    return f"tile: {shares[0]:.1%} of the true parameters lie in 68 % intervals, {shares[1]:.1%} in 95 % intervals"
 
 
-def _cut_one(survey: MockSurvey, x: float, y: float, side: int, folder: Path) -> tuple[Path, Path, Path]:
+def _brightest(table: "Table") -> int:
+    """Return the row of the highest S/N among the good ones, or among the usable ones where none is good."""
+    quality, snr = np.asarray(table["quality"]), np.ma.filled(np.ma.asarray(table["snr"], np.float64), -np.inf)
+    return int(np.lexsort((-snr, quality))[0])
+
+
+class _Galaxy(NamedTuple):
+    """A cutout's files, its gain, and the pixel where its galaxy is."""
+
+    image: Path
+    rms: Path
+    gain: float
+    x: float
+    y: float
+
+
+def _cut_one(survey: MockSurvey, x: float, y: float, side: int, folder: Path) -> _Galaxy:
     """Cut one galaxy from the tile, as a survey's cutout service would."""
-    from astropy.wcs import WCS
-
     pixels, header = read_fits_image(survey.image)
     noise, _ = read_fits_image(survey.noise)
-    left, low = round(x - (side - 1) / 2), round(y - (side - 1) / 2)
-    window = (slice(max(low, 0), low + side), slice(max(left, 0), left + side))
+    left, low = max(round(x - (side - 1) / 2), 0), max(round(y - (side - 1) / 2), 0)
+    window = (slice(low, low + side), slice(left, left + side))
     wcs = WCS(header)[window].to_header()
-
-    def write(name: str, array: Array) -> Path:
+    for name, array in (("galaxy.fits", pixels), ("galaxy_rms.fits", noise)):
         write_fits_image(folder / name, array[window], wcs)
-        return folder / name
-
-    return write("galaxy.fits", pixels), survey.psf, write("galaxy_rms.fits", noise)
+    return _Galaxy(folder / "galaxy.fits", folder / "galaxy_rms.fits", float(header.get("GAIN", np.inf)), x - left, y - low)

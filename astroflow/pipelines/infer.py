@@ -4,7 +4,7 @@ The output folder holds ``run.json`` (what was asked, of which bundle, with whic
 per partition, each renamed into place when complete. Running the same command again goes on with what is missing.
 """
 
-__all__ = ["InferenceResult", "infer", "verify"]
+__all__ = ["InferenceResult", "infer", "recorded_run", "verify"]
 
 import hashlib
 import json
@@ -17,12 +17,14 @@ import numpy as np
 from astroflow.catalogs.recipe import load_catalog
 from astroflow.catalogs.sources import Source, open_source
 from astroflow.errors import ConfigError, IncompleteError, InputError, OutputError
+from astroflow.files import clear_stages
 from astroflow.pipelines.progress import reporter
 from astroflow.pipelines.scheduler import bounded, cluster, prepare_workers
-from astroflow.pipelines.tasks import InferenceJob, infer_partition, prepare_worker
+from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_counts, prepare_worker, read_part
 from astroflow.provenance import provenance, write_json
 
 ROWS_PER_PARTITION = 2000
+SCALE_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,17 @@ def infer(
     from astroflow.posteriors.bundle import load_posterior
 
     posterior = load_posterior(bundle)
-    scale = recipe.pixel_scale_arcsec
-    if abs(scale / posterior.stamp.pixel_scale_arcsec - 1) > 0.01:
+    scale, trained = recipe.pixel_scale_arcsec, posterior.stamp.pixel_scale_arcsec
+    if abs(scale / trained - 1) > SCALE_TOLERANCE:
         raise InputError(
-            f"the catalog {catalog} has {scale:g} arcsec per pixel; the bundle {bundle} was trained at {posterior.stamp.pixel_scale_arcsec:g}. "
+            f"the catalog {catalog} has {scale:g} arcsec per pixel; the bundle {bundle} was trained at {trained:g}. "
             "Use a bundle for this pixel scale"
         )
     options = {"n_draws": n_draws, "seed": seed, "keep_samples": keep_samples, "rows_per_partition": rows_per_partition}
-    asked = {"catalog": recipe.model_dump(mode="json"), "rows": source.n_rows, "ids_sha256": _ids_digest(source), "bundle": posterior.digest, **options}
+    asked = {
+        "catalog": recipe.model_dump(mode="json"), "rows": source.n_rows, "ids_sha256": _digest_of(source.row_keys().tolist()),
+        "bundle": posterior.digest, **options,
+    }  # fmt: skip
     _claim(out, asked, seed)
     parts = out / "catalog"
     parts.mkdir(exist_ok=True)
@@ -101,9 +106,9 @@ def infer(
     if not partitions:
         _write_empty(source, posterior, job)
     totals = dict.fromkeys(("rows", "good", "suspect", "unusable"), 0)
-    waiting = [p for p in partitions if not job.part(p.index).exists()]
-    arguments = ((source.only(p), p, job) for p in partitions if p in waiting)
-    finished = [p for p in partitions if p not in waiting]
+    there = {p.index for p in partitions if job.part(p.index).exists()}
+    waiting = [p for p in partitions if p.index not in there]
+    arguments = ((source.only(p), p, job) for p in waiting)
     with reporter("infer", "rows") as progress:
 
         def count(counts: dict[str, int]) -> None:
@@ -111,13 +116,15 @@ def infer(
                 totals[name] += counts[name]
             progress("infer", totals["rows"], source.n_rows, {"unusable": totals["unusable"]})
 
-        for partition in finished:
-            count(infer_partition(source, partition, job))
+        for index in sorted(there):
+            count(part_counts(job.part(index)))
         if waiting:
             with cluster(scheduler, workers) as client:
                 prepare_workers(client, prepare_worker, job.bundle, job.digest)
                 for counts in bounded(client, infer_partition, arguments):
                     count(counts)
+    clear_stages(out)
+    clear_stages(parts)
     if totals["rows"] != source.n_rows:
         raise IncompleteError(f"{out} has {totals['rows']} of {source.n_rows} rows; run the same command again")
     return InferenceResult(parts, **totals)
@@ -131,48 +138,62 @@ def verify(out: Path) -> dict[str, Any]:
     InputError
         If the folder holds no run, or rows are missing, repeated, of other ids or of another bundle.
     """
-    from pyarrow import parquet
-
-    record = out / "run.json"
-    if not record.is_file():
+    asked = recorded_run(out)
+    if asked is None:
         raise InputError(f"{out} holds no inference run: it has no run.json")
-    asked = json.loads(record.read_text())["asked"]
     files = sorted((out / "catalog").glob("part-*.parquet"))
     if not files:
         raise IncompleteError(f"{out} has no parts yet; run `astroflow infer` again")
-    tables = [parquet.read_table(file, columns=["row_index", "id", "bundle", "quality"]) for file in files]
-    index = np.concatenate([np.asarray(t.column("row_index")) for t in tables])
-    ids = [value for t in tables for value in t.column("id").to_pylist()]
-    bundles = {value for t in tables for value in t.column("bundle").to_pylist()}
-    if len(index) < asked["rows"]:
-        raise IncompleteError(f"{out} has {len(index)} of {asked['rows']} rows; run `astroflow infer` again to complete it")
-    if not np.array_equal(np.sort(index), np.arange(asked["rows"])):
-        raise InputError(f"{out}: row numbers are not 0 .. {asked['rows'] - 1}, each once; the parts are not of one run")
-    ordered = [ids[i] for i in np.argsort(index)]
-    if _digest_of(ordered) != asked["ids_sha256"]:
+    tables = [read_part(file, ["row_index", "id", "bundle", "quality"]) for file in files]
+    index, quality = (np.concatenate([np.asarray(t.column(name)) for t in tables]) for name in ("row_index", "quality"))
+    ids, bundles = ([value for t in tables for value in t.column(name).to_pylist()] for name in ("id", "bundle"))
+    rows = asked["rows"]
+    others = sorted({str(b)[:12] for b in bundles if b != asked["bundle"]})
+    if others:
+        raise InputError(f"{out}: {', '.join(others)} made some of the rows; the run's bundle is {asked['bundle'][:12]}")
+    outside = index[(index < 0) | (index >= rows)]
+    if len(outside):
+        raise InputError(f"{out} has row {outside[0]}, which the catalog of {rows} rows has not; its parts are not of one run")
+    times = np.bincount(index.astype(np.int64), minlength=rows)
+    if (times > 1).any():
+        row = int(np.flatnonzero(times > 1)[0])
+        raise InputError(f"{out} has row {row} {times[row]} times, and {int((times > 1).sum())} rows more than once; a part is there twice")
+    if len(index) < rows:
+        raise IncompleteError(f"{out} has {len(index)} of {rows} rows; run `astroflow infer` again to complete it")
+    if _digest_of([ids[i] for i in np.argsort(index)]) != asked["ids_sha256"]:
         raise InputError(f"{out}: the ids are not those of the input catalog")
-    if bundles - {asked["bundle"]}:
-        raise InputError(f"{out}: rows were made by other bundles than {asked['bundle'][:12]}: {', '.join(str(b)[:12] for b in bundles)}")
-    quality = np.concatenate([np.asarray(t.column("quality")) for t in tables])
-    return {"rows": len(index), "bundle": asked["bundle"], **{name: int((quality == k).sum()) for k, name in enumerate(("good", "suspect", "unusable"))}}
+    return {"rows": rows, "bundle": asked["bundle"]} | {
+        name: int((quality == k).sum()) for k, name in enumerate(("good", "suspect", "unusable"))
+    }
+
+
+def recorded_run(out: Path) -> dict[str, Any] | None:
+    """Return what the run in a folder was asked for, or None where there is no run."""
+    record = out / "run.json"
+    if not record.is_file():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))["asked"]
+        if not {"catalog", "rows", "ids_sha256", "bundle"} <= set(found):
+            raise KeyError("asked")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{record} is not the record of an inference run ({error!r})") from None
+    return found
 
 
 def _claim(out: Path, asked: dict[str, Any], seed: int) -> None:
     """Make the output folder this run's, or refuse."""
-    record = out / "run.json"
-    if record.is_file():
-        found = json.loads(record.read_text()).get("asked", {})
+    found = recorded_run(out)
+    if found is not None:
         changed = [key for key in asked if found.get(key) != json.loads(json.dumps(asked[key]))]
         if changed:
             raise OutputError(f"{out} holds another run ({', '.join(changed)} differ); give another --out, or remove it")
         return
-    if out.exists() and any(out.iterdir()):
+    if out.is_file():
+        raise OutputError(f"{out} is a file; --out names a folder")
+    if out.exists() and any(not file.name.startswith(".run.json.") for file in out.iterdir()):
         raise OutputError(f"{out} is not empty and holds no inference run; give another --out")
-    write_json(record, {"asked": asked, **provenance(asked["catalog"], seed)})
-
-
-def _ids_digest(source: Source) -> str:
-    return _digest_of(source.row_keys().tolist())
+    write_json(out / "run.json", {"asked": asked, **provenance(asked["catalog"], seed)})
 
 
 def _digest_of(ids: list[Any]) -> str:

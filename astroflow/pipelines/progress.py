@@ -16,6 +16,8 @@ LINE_SECONDS = 15.0
 def reporter(label: str, unit: str) -> Iterator[Progress]:
     """Yield a progress callback ``(stage, done, total, figures)`` that draws to stderr.
 
+    Rates and the time left count from the first call, so what a resumed run found done already does not flatter them.
+
     Parameters
     ----------
     label : str
@@ -27,19 +29,20 @@ def reporter(label: str, unit: str) -> Iterator[Progress]:
         with _bar(label, unit) as callback:
             yield callback
         return
-    begin, state = time.monotonic(), {"last": time.monotonic(), "first": -1.0}
+    first: list[tuple[float, int]] = []
+    last = [0.0]
 
     def line(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
         now = time.monotonic()
-        if state["first"] < 0:
-            state["first"] = done - 1 if done else 0
-        if now - state["last"] < LINE_SECONDS and done < total:
+        if not first:
+            first.append((now, done))
+            last[0] = now
+            if done < total:
+                return
+        if now - last[0] < LINE_SECONDS and done < total:
             return
-        state["last"] = now
-        rate = (done - state["first"]) / max(now - begin, 1e-9)
-        left = (total - done) / rate if rate > 0 else 0.0
-        extra = "".join(f", {name} {value:.4g}" for name, value in figures.items())
-        print(f"{label}: {done}/{total} {unit}, {rate:.0f} {unit}/s, {left:.0f} s left{extra}", file=sys.stderr, flush=True)
+        last[0] = now
+        print(f"{label}: {done}/{total} {unit}{_pace(first[0], now, done, total, unit)}{_figures(figures)}", file=sys.stderr, flush=True)
 
     yield line
 
@@ -47,19 +50,39 @@ def reporter(label: str, unit: str) -> Iterator[Progress]:
 @contextlib.contextmanager
 def _bar(label: str, unit: str) -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[extra]}"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[extra]}"))
     with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=None, extra="")
-        begin = time.monotonic()
-        first: list[int] = []
+        first: list[tuple[float, int]] = []
 
         def update(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
+            now = time.monotonic()
             if not first:
-                first.append(done)
-            rate = (done - first[0]) / max(time.monotonic() - begin, 1e-9)
-            extra = f"{rate:.0f} {unit}/s" + "".join(f"  {name} {value:.4g}" for name, value in figures.items())
+                first.append((now, done))
+            extra = f"{unit}{_pace(first[0], now, done, total, unit)}{_figures(figures)}"
             bar.update(task, completed=done, total=total, extra=extra)
 
         yield update
+
+
+def _pace(first: tuple[float, int], now: float, done: int, total: int, unit: str) -> str:
+    """Say how fast it goes, and how long it will take; nothing before there is something to measure."""
+    begin, there = first
+    if done <= there or now <= begin:
+        return ""
+    rate = (done - there) / (now - begin)
+    return f", {rate:.{0 if rate >= 10 else 1}f} {unit}/s, {_duration((total - done) / rate)} left"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _figures(figures: dict[str, float]) -> str:
+    return "".join(f", {name} {value:.4g}" for name, value in figures.items())

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from astroflow.catalogs.derived import summarize_derived
-from astroflow.catalogs.fits_images import header_wcs, pixel_scale_of, read_fits_image
+from astroflow.catalogs.fits_images import header_number, header_wcs, pixel_scale_of, read_fits_image
 from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table, write_parquet
 from astroflow.catalogs.sky import SkyFrame
-from astroflow.errors import InputError
+from astroflow.errors import ConfigError, InputError
 from astroflow.plots.corner import plot_corner
 from astroflow.plots.residual import plot_residual
 from astroflow.plots.style import save_figure
@@ -25,6 +25,8 @@ from astroflow.sims.recipe import simulator_from_data
 from astroflow.types import Array, Cutout, Stamps
 
 ZERO_POINT_KEYWORDS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPNT", "ZP")
+NEGATIVE_SHARE = 0.005
+"""Negative wings with less of the PSF's light than this are not worth a remark."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def query(
     InputError
         If a file cannot be used, or something needed is missing.
     """
+    _check_options(zero_point, pixel_scale_arcsec, gain, x, y, n_draws)
     remarks: list[str] = []
     pixels, header = read_fits_image(image, _hdu(hdu), "image")
     point, _ = read_fits_image(psf, _hdu(psf_hdu), "PSF image")
@@ -106,18 +109,19 @@ def query(
         y=y,
         gain=gain,
     )
+    remarks += _psf_remarks(point)
     encoded = posterior.encode([cutout])
     draws = posterior.sample(encoded, n_draws, seed)
     columns, flags = posterior.summary_columns(encoded, draws)
     bits = int(flags[0])
     if bits & UNUSABLE:
         raise InputError(f"{image}: {encoded.framed.notes[0]} ({', '.join(flag_names(bits))})")
-    centre = _centre(cutout)
+    centre = _centre(x, y, pixels)
     frame = _sky_frame(header, centre, cutout.pixel_scale_arcsec)
     columns |= summarize_derived(draws, posterior.parameters, cutout.zero_point, frame)
     info = RowInfo(
-        row_index=np.zeros(1, np.int64), ids=np.array([image.name]), ra=frame.ra, dec=frame.dec, x=np.array([centre[0]]), y=np.array([centre[1]]),
-        snr=encoded.snr, binning=encoded.framed.stamps.binning, flags=flags, notes=np.array(encoded.framed.notes),
+        row_index=np.zeros(1, np.int64), ids=np.array([image.name]), ra=frame.ra, dec=frame.dec, x=np.array([centre[0]]),
+        y=np.array([centre[1]]), snr=encoded.snr, binning=encoded.framed.stamps.binning, flags=flags, notes=np.array(encoded.framed.notes),
     )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     table = build_posterior_table(posterior.parameters, info, columns, bundle=posterior.digest, samples=draws)
@@ -125,7 +129,8 @@ def query(
     save_figure(plot_corner(draws[0], posterior.parameters, identity=image.name, flags=bits), out / "corner.png")
     files = [out / "posterior.parquet", out / "corner.png"]
     if "reference" in posterior.forward_model:
-        remarks.append(f"no picture of the fit: the bundle's simulator is {posterior.forward_model['reference']!r}, which is not imported here")
+        reference = posterior.forward_model["reference"]
+        remarks.append(f"no picture of the fit: the bundle's simulator is {reference!r}, which is not imported here")
     else:
         stamps, model = model_picture(posterior, cutout, draws[0].mean(0))
         save_figure(plot_residual(stamps, model, flags=bits, n_parameters=len(posterior.parameters)), out / "fit.png")
@@ -153,17 +158,18 @@ def model_picture(posterior: Posterior, cutout: Cutout, theta: Array) -> tuple[S
     model : ndarray
         ``(1, 1, H, W)``.
     """
-    assert cutout.image is not None and cutout.rms is not None and cutout.psf is not None
+    if cutout.image is None or cutout.rms is None or cutout.psf is None:
+        raise InputError(f"cutout {cutout.identity!r} lacks its image, noise or PSF: there is nothing to draw")
     report = tidy_psf(cutout.psf[None])
     height, width = cutout.image.shape[-2:]
     bad = ~np.isfinite(cutout.image) | ~(np.isfinite(cutout.rms) & (np.asarray(cutout.rms) > 0))
     mask = bad if cutout.mask is None else bad | cutout.mask
     stamps = Stamps(
-        images=cutout.image[None], psf=report.images, rms=np.where(bad, 1, cutout.rms)[None], mask=mask[None], gain=cutout.gain,
+        images=cutout.image[None], psf=report.images, rms=np.where(bad, 1, cutout.rms)[None], mask=mask[None], gain=np.array(cutout.gain),
         zero_point=cutout.zero_point, pixel_scale_arcsec=cutout.pixel_scale_arcsec, psf_oversampling=cutout.psf_oversampling,
-        ids=[cutout.identity],
+        ids=np.array([cutout.identity]),
     )  # fmt: skip
-    x, y = _centre(cutout)
+    x, y = _centre(cutout.x, cutout.y, cutout.image)
     moved = np.array(theta, np.float64)
     names = posterior.parameters.names
     for name, distance in (("dx_arcsec", x - (width - 1) / 2), ("dy_arcsec", y - (height - 1) / 2)):
@@ -172,10 +178,23 @@ def model_picture(posterior: Posterior, cutout: Cutout, theta: Array) -> tuple[S
     return stamps, simulator_from_data(posterior.forward_model).render(moved[None], stamps)
 
 
-def _centre(cutout: Cutout) -> tuple[float, float]:
-    assert cutout.image is not None
-    height, width = cutout.image.shape[-2:]
-    return (width - 1) / 2 if cutout.x is None else cutout.x, (height - 1) / 2 if cutout.y is None else cutout.y
+def _centre(x: float | None, y: float | None, image: Array) -> tuple[float, float]:
+    height, width = image.shape[-2:]
+    return (width - 1) / 2 if x is None else x, (height - 1) / 2 if y is None else y
+
+
+def _check_options(
+    zero_point: float | None, pixel_scale_arcsec: float | None, gain: float, x: float | None, y: float | None, n_draws: int
+) -> None:
+    if n_draws < 64:
+        raise ConfigError(f"--draws must be at least 64, for the quantiles; got {n_draws}")
+    if not gain > 0:
+        raise ConfigError(f"--gain must be positive: electrons per image unit; got {gain:g}")
+    if pixel_scale_arcsec is not None and not 0 < pixel_scale_arcsec < np.inf:
+        raise ConfigError(f"--pixel-scale must be positive: arcsec; got {pixel_scale_arcsec:g}")
+    for name, value in (("--zero-point", zero_point), ("--x", x), ("--y", y)):
+        if value is not None and not np.isfinite(value):
+            raise ConfigError(f"{name} must be a finite number; got {value:g}")
 
 
 def _hdu(text: str | None) -> int | str | None:
@@ -185,7 +204,8 @@ def _hdu(text: str | None) -> int | str | None:
 def _like(path: Path, what: str, pixels: Array) -> Array:
     array, _ = read_fits_image(path, None, what)
     if array.shape != pixels.shape:
-        raise InputError(f"the {what} {path} has {array.shape[1]} x {array.shape[0]} pixels, the image {pixels.shape[1]} x {pixels.shape[0]}")
+        theirs, ours = (f"{a.shape[1]} x {a.shape[0]}" for a in (array, pixels))
+        raise InputError(f"the {what} {path} has {theirs} pixels, the image {ours}")
     return array
 
 
@@ -199,16 +219,38 @@ def _noise(rms: str | None, pixels: Array, remarks: list[str]) -> Array:
     steps = np.concatenate([np.diff(pixels, axis=0).ravel(), np.diff(pixels, axis=1).ravel()])
     steps = steps[np.isfinite(steps)]
     value = float(1.4826 * np.median(np.abs(steps - np.median(steps))) / np.sqrt(2)) if len(steps) else 0.0
-    remarks.append(f"--rms was not given: {value:.4g} is assumed, from differences of neighbouring pixels; correlated noise makes that too small")
+    if value == 0 and len(np.unique(pixels[np.isfinite(pixels)])) > 1:
+        raise InputError("the noise cannot be measured: most pixels equal their neighbours. Give --rms, a noise map or a number")
+    if value == 0:
+        return np.ones_like(pixels)  # nothing in the image at all, which framing tells better
+    remarks.append(
+        f"--rms was not given: {value:.4g} is assumed, from differences of neighbouring pixels; correlated noise makes that too small"
+    )
     return np.full(pixels.shape, value, np.float32)
+
+
+def _psf_remarks(psf: Array) -> list[str]:
+    """Say what is imperfect about a PSF that can be used, and what was done about it."""
+    report = tidy_psf(psf[None, None])
+    if report.bad[0]:
+        return []
+    total, negative = float(psf.sum(dtype=np.float64)), float(-psf[psf < 0].sum(dtype=np.float64))
+    remarks = []
+    if report.renormalised[0]:
+        remarks.append(f"the PSF's sum is {total:.4g}; it was normalised")
+    if report.recentred[0]:
+        remarks.append("the PSF is off-centre or has even sides; it was moved to the middle of its middle pixel")
+    if negative > NEGATIVE_SHARE * total:
+        remarks.append(f"the PSF's negative wings hold {negative / total:.1%} of its light; they were kept")
+    return remarks
 
 
 def _zero_point(given: float | None, header: Any, image: Path) -> float:
     if given is not None:
         return given
     for keyword in ZERO_POINT_KEYWORDS:
-        if isinstance(header.get(keyword), int | float):
-            return float(header[keyword])
+        if keyword in header:
+            return header_number(header, keyword, str(image))
     raise InputError(
         f"the zero point of {image} is missing: its header has none of {', '.join(ZERO_POINT_KEYWORDS)}. "
         "Give --zero-point, the AB magnitude of one image unit"

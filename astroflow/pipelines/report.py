@@ -5,8 +5,6 @@ Models are drawn with GalSim at the posterior mean, so this is for hundreds of g
 
 __all__ = ["ReportRecipe", "report"]
 
-import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,12 @@ import pydantic
 from astroflow.catalogs.posterior_table import read_posterior_catalog
 from astroflow.catalogs.published import PublishedRecipe, read_published
 from astroflow.catalogs.recipe import parse_catalog
-from astroflow.catalogs.sources import open_source
+from astroflow.catalogs.sources import Partition, open_source
 from astroflow.config import Recipe
 from astroflow.diagnostics.comparison import Comparison, compare
 from astroflow.diagnostics.residuals import residuals
 from astroflow.errors import InputError
+from astroflow.pipelines.infer import recorded_run
 from astroflow.plots.comparison import plot_comparison
 from astroflow.plots.contact_sheet import plot_contact_sheet
 from astroflow.plots.style import save_figure
@@ -63,7 +62,9 @@ def report(inference: Path, *, bundle: Path, out: Path, recipe: ReportRecipe) ->
     list of str
         Lines for a terminal.
     """
-    record = json.loads((inference / "run.json").read_text())["asked"]
+    record = recorded_run(inference)
+    if record is None:
+        raise InputError(f"{inference} holds no inference run: it has no run.json")
     posterior = load_posterior(bundle)
     if posterior.digest != record["bundle"]:
         raise InputError(f"{inference} was made by bundle {record['bundle'][:12]}, {bundle} is {posterior.digest[:12]}")
@@ -112,10 +113,10 @@ def _framed(record: dict[str, Any], posterior: Posterior, shown: int) -> Framed:
     source = open_source(parse_catalog(record["catalog"]))
     cutouts: dict[int, Any] = {}
     for partition in source.partitions(record["rows_per_partition"]):
-        wanted = [row for row in partition.rows if row < shown]
+        wanted = tuple(row for row in partition.rows if row < shown)
         if wanted:
-            read = source.read(partition, posterior.stamp.size * max(posterior.stamp.binning))
-            cutouts |= dict(zip(partition.rows, itertools.islice(read, len(partition)), strict=True))
+            some = Partition(partition.index, wanted, partition.tiles)
+            cutouts |= dict(zip(wanted, source.read(some, posterior.stamp.size * max(posterior.stamp.binning)), strict=True))
     return frame([cutouts[row] for row in range(shown)], posterior.stamp)
 
 
@@ -135,7 +136,7 @@ def _contact_sheet(posterior: Posterior, framed: Framed, table: Any, path: Path)
     chi2 = residuals(stamps, model, n_parameters=len(names)).reduced_chi2
     captions = []
     for row, identity in enumerate(np.asarray(table["id"]).tolist()):
-        text = f"{identity} x{int(stamps.binning[row])} $\\chi^2_r$={chi2[row]:.1f}"  # type: ignore[index]
+        text = f"{identity} x{int(stamps.binning[row])} $\\chi^2_r$={chi2[row]:.1f}"
         captions.append(text + ("" if not flags[row] else "\n" + " ".join(flag_names(int(flags[row])))))
     save_figure(plot_contact_sheet(stamps, model, captions, flagged=np.asarray(table["quality"]) > 0), path)
     return chi2

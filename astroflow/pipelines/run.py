@@ -5,6 +5,8 @@ Every stage resumes, so running the same command again after an interruption goe
 
 __all__ = ["RunRecipe", "run"]
 
+import json
+import re
 from pathlib import Path
 
 import pydantic
@@ -13,9 +15,10 @@ from astroflow.config import Recipe, load_recipe
 from astroflow.pipelines.infer import infer, verify
 from astroflow.pipelines.report import ReportRecipe, report
 from astroflow.pipelines.train import train
-from astroflow.pipelines.validate import validate
-from astroflow.posteriors.bundle import load_posterior
+from astroflow.pipelines.validate import summary, validate
 from astroflow.provenance import provenance, write_json
+
+TAKEN = ("bundle", "bundle.checkpoint", "bundle.simulations.zarr", "validation")
 
 
 class TrainStage(Recipe):
@@ -59,11 +62,21 @@ class RunRecipe(Recipe):
     description: str = ""
     """One sentence."""
     train: TrainStage
-    """The training; it is left out where the output folder holds the bundle already."""
+    """The training; a bundle that is in the output folder already is kept if this training would make the same."""
     validate_on: ValidateStage | None = ValidateStage()
     """The validation."""
     infer: dict[str, InferStage] = {}
     """The catalogs, by the name of their output folder."""
+
+    @pydantic.field_validator("infer")
+    @classmethod
+    def _folders(cls, stages: dict[str, InferStage]) -> dict[str, InferStage]:
+        for name in stages:
+            if name in TAKEN or not re.fullmatch(r"\w[\w.-]*", name):
+                raise ValueError(
+                    f"{name!r} cannot be a folder beside {', '.join(TAKEN)}; use another name of letters, digits, _, - and dots"
+                )
+        return stages
 
 
 def run(name: str | Path, *, out: Path, scheduler: str | None = None, workers: int | None = None) -> list[str]:
@@ -86,24 +99,31 @@ def run(name: str | Path, *, out: Path, scheduler: str | None = None, workers: i
     recipe = load_recipe(RunRecipe, name, "pipelines")
     write_json(out / "provenance.json", provenance(recipe.model_dump(mode="json"), recipe.train.seed))
     bundle = out / "bundle"
-    lines = []
-    if (bundle / "manifest.json").exists():
-        posterior = load_posterior(bundle)
-        lines.append(f"bundle {posterior.digest[:12]} was there already")
-    else:
-        posterior = train(recipe.train.recipe, out=bundle, seed=recipe.train.seed, scheduler=scheduler, workers=workers)
-        lines.append(f"bundle {posterior.digest[:12]} trained, held-out log score {posterior.training['held_out_log_score']:.2f} nats")
+    there = (bundle / "manifest.json").exists()
+    posterior = train(recipe.train.recipe, out=bundle, seed=recipe.train.seed, scheduler=scheduler, workers=workers)
+    made = "was there already" if there else "trained"
+    lines = [f"bundle {posterior.digest[:12]} {made}, held-out log score {posterior.training['held_out_log_score']:.2f} nats"]
     if recipe.validate_on is not None:
-        stage = recipe.validate_on
-        calibration = validate(bundle, out=out / "validation", n=stage.n, n_draws=stage.draws, seed=stage.seed)
-        lines += [*calibration.coverage_table(), *calibration.contraction_table()]
+        lines += _validated(recipe.validate_on, bundle, posterior.digest, out / "validation")
     for folder, job in recipe.infer.items():
         infer(
             job.catalog, bundle=bundle, out=out / folder, n_draws=job.draws, seed=job.seed, keep_samples=job.keep_samples,
             scheduler=scheduler, workers=workers,
         )  # fmt: skip
         counts = verify(out / folder)
-        lines.append(f"{folder}: {counts['rows']} rows, {counts['good']} good, {counts['suspect']} suspect, {counts['unusable']} unusable")
+        by_quality = ", ".join(f"{counts[name]} {name}" for name in ("good", "suspect", "unusable"))
+        lines.append(f"{folder}: {counts['rows']} rows, {by_quality}")
         if job.report is not None:
             lines += report(out / folder, bundle=bundle, out=out / f"{folder}_report", recipe=job.report)
     return lines
+
+
+def _validated(stage: ValidateStage, bundle: Path, digest: str, out: Path) -> list[str]:
+    """Validate, unless this very validation is there already."""
+    path = out / "validation.json"
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        same = (found["bundle"], found["simulations"], found["draws"], found["provenance"]["seed"], found["simulator"])
+        if same == (digest, stage.n, stage.draws, stage.seed, None):
+            return list(found["summary"])
+    return summary(validate(bundle, out=out, n=stage.n, n_draws=stage.draws, seed=stage.seed))

@@ -9,13 +9,13 @@ __all__ = ["bounded", "cluster", "prepare_workers"]
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from astroflow.errors import AstroflowError, ConfigError, IncompleteError
 
 RETRIES = 2
+CONNECT_SECONDS = 10
 
 
 @contextlib.contextmanager
@@ -27,37 +27,58 @@ def cluster(scheduler: str | None, workers: int | None) -> Iterator[Any]:
     scheduler : str or None
         Address of an existing scheduler, as ``tcp://host:8786``.
     workers : int or None
-        Local worker processes; the number of cores by default.
+        Local worker processes; the number of usable cores by default.
+
+    Raises
+    ------
+    ConfigError
+        If there is no scheduler at that address.
     """
     import dask
+    from dask.system import CPU_COUNT
     from distributed import Client, LocalCluster
 
     if scheduler:
         try:
-            client = Client(scheduler, timeout="20s")
+            client = Client(scheduler, timeout=f"{CONNECT_SECONDS}s")
         except (OSError, TimeoutError, ValueError) as error:
-            raise ConfigError(f"cannot reach a Dask scheduler at {scheduler!r}: {error}. Start one with `dask scheduler`, or leave --scheduler out") from error
+            raise ConfigError(
+                f"cannot reach a Dask scheduler at {scheduler!r}: {error}. Start one with `dask scheduler`, or leave --scheduler out"
+            ) from error
         with client:
             yield client
         return
-    quiet = {"distributed.worker.memory.terminate": False, "distributed.admin.log-format": "%(message)s", "distributed.comm.timeouts.connect": "60s"}
-    # closing a local cluster logs harmless cancellations
-    logging.getLogger("distributed").setLevel(logging.ERROR)
-    with (
-        dask.config.set(quiet),
-        LocalCluster(
-            n_workers=workers or os.cpu_count() or 1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=logging.ERROR
-        ) as local,
-        Client(local) as client,
-    ):
-        yield client
+    quiet = {
+        "distributed.worker.memory.terminate": False,
+        "distributed.admin.log-format": "%(message)s",
+        "distributed.comm.timeouts.connect": "60s",
+    }
+    # Closing a local cluster logs harmless cancellations. Without an address, its status page would listen to the whole network.
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with (
+            dask.config.set(quiet),
+            LocalCluster(
+                n_workers=workers or CPU_COUNT,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.ERROR,
+            ) as local,
+            Client(local) as client,
+        ):
+            yield client
+    finally:
+        logger.setLevel(before)
 
 
 def prepare_workers(client: Any, function: Callable[..., None], *arguments: Any) -> None:
     """Call a function once in every worker before its first task, in those that join later too."""
     from distributed import WorkerPlugin
 
-    class Preparation(WorkerPlugin):  # type: ignore[misc]
+    class Preparation(WorkerPlugin):
         """Calls the function when a worker starts."""
 
         name = f"astroflow-{function.__name__}"
@@ -68,7 +89,7 @@ def prepare_workers(client: Any, function: Callable[..., None], *arguments: Any)
     client.register_plugin(Preparation())
 
 
-def bounded(client: Any, function: Callable[..., Any], arguments: Iterable[tuple], window: int | None = None) -> Iterator[Any]:
+def bounded(client: Any, function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], window: int | None = None) -> Iterator[Any]:
     """Run a function over many argument tuples with a bounded number in flight, yielding results as they come.
 
     Parameters
@@ -85,12 +106,12 @@ def bounded(client: Any, function: Callable[..., Any], arguments: Iterable[tuple
     Raises
     ------
     AstroflowError
-        What a task raised on purpose, at once; other failures are retried first.
+        What a task raised on purpose, at once; other failures are retried first, then raised as they are.
     IncompleteError
-        If the cluster goes away.
+        If the cluster goes away, or a task takes its worker along again and again.
     """
-    from distributed import as_completed
-    from distributed.client import FuturesCancelledError
+    from distributed import CancelledError, as_completed
+    from distributed.scheduler import KilledWorker
 
     if window is None:
         window = 3 * max(1, sum(client.nthreads().values()))
@@ -98,19 +119,35 @@ def bounded(client: Any, function: Callable[..., Any], arguments: Iterable[tuple
 
     def submit() -> Any:
         item = next(queue, None)
-        return None if item is None else client.submit(function, *item, pure=False, retries=RETRIES)
+        return None if item is None else client.submit(_attempt, function, *item, pure=False, retries=RETRIES)
 
     first = [future for future in (submit() for _ in range(window)) if future is not None]
     completed = as_completed(first)
     for future in completed:
         try:
             result = future.result()
-        except AstroflowError:
-            raise
-        except (FuturesCancelledError, OSError) as error:
+        except (CancelledError, OSError) as error:
+            # an error of the task's own, a full disk say, is raised as it is
+            if future.status == "error":
+                raise
             raise IncompleteError(f"the Dask cluster went away ({error}); run the same command again to resume") from error
+        except KilledWorker as error:
+            raise IncompleteError(
+                f"a task took its worker down {error.allowed_failures + 1} times, perhaps out of memory; "
+                "give fewer --workers or a smaller task, and run the same command again to resume"
+            ) from error
+        if isinstance(result, AstroflowError):
+            raise result
         future.release()
         following = submit()
         if following is not None:
             completed.add(following)
         yield result
+
+
+def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a task. What it raises on purpose comes back as a value: trying again would not help."""
+    try:
+        return function(*arguments)
+    except AstroflowError as error:
+        return error

@@ -5,6 +5,7 @@ __all__ = ["simulate"]
 from pathlib import Path
 
 from astroflow.errors import ConfigError
+from astroflow.files import clear_stages
 from astroflow.pipelines.progress import reporter
 from astroflow.pipelines.scheduler import bounded, cluster
 from astroflow.pipelines.tasks import simulate_shard
@@ -13,7 +14,9 @@ from astroflow.sims.recipe import simulator_data, simulator_from_data
 from astroflow.training.training_set import TrainingSet
 
 
-def simulate(name: str | Path, *, n: int, out: Path, seed: int = 0, scheduler: str | None = None, workers: int | None = None) -> TrainingSet:
+def simulate(
+    name: str | Path, *, n: int, out: Path, seed: int = 0, scheduler: str | None = None, workers: int | None = None
+) -> TrainingSet:
     """Simulate `n` galaxies into ``out``; a run that was killed goes on where it stopped and ends with the same bytes.
 
     Parameters
@@ -50,5 +53,6 @@ def simulate(name: str | Path, *, n: int, out: Path, seed: int = 0, scheduler: s
                 done += finished
                 progress("simulate", done, n, {})
     training_set.clear_stages()
+    clear_stages(out)
     write_json(out / "provenance.json", provenance(data, seed))
     return training_set

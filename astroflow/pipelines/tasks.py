@@ -3,7 +3,7 @@
 A worker builds a simulator or loads a bundle once and keeps it for all its tasks.
 """
 
-__all__ = ["InferenceJob", "infer_partition", "part_counts", "prepare_worker", "simulate_shard"]
+__all__ = ["InferenceJob", "infer_partition", "part_counts", "prepare_worker", "read_part", "simulate_shard"]
 
 import contextlib
 import functools
@@ -19,7 +19,7 @@ from astroflow.catalogs.derived import summarize_derived
 from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table, write_parquet
 from astroflow.catalogs.sky import SkyFrame
 from astroflow.catalogs.sources import Partition, Source
-from astroflow.errors import BundleError
+from astroflow.errors import BundleError, InputError
 from astroflow.sims.recipe import simulator_from_data
 from astroflow.sims.simulator import Simulator
 from astroflow.training.training_set import TrainingSet
@@ -104,11 +104,34 @@ def infer_partition(source: Source, partition: Partition, job: InferenceJob) -> 
 
 
 def part_counts(path: Path) -> dict[str, int]:
-    """Count the rows of a part, good, suspect and unusable."""
+    """Count the rows of a part, good, suspect and unusable.
+
+    Raises
+    ------
+    InputError
+        If the part cannot be read.
+    """
+    values = np.asarray(read_part(path, ["quality"]).column("quality"))
+    return {"rows": len(values)} | {name: int((values == k).sum()) for k, name in enumerate(("good", "suspect", "unusable"))}
+
+
+def read_part(path: Path, columns: list[str]) -> "pa.Table":
+    """Read columns of a part.
+
+    Raises
+    ------
+    InputError
+        If the part is damaged, or no part of a posterior catalog.
+    """
+    import pyarrow as pa
     from pyarrow import parquet
 
-    values = np.asarray(parquet.read_table(path, columns=["quality"]).column("quality"))
-    return {"rows": len(values)} | {name: int((values == k).sum()) for k, name in enumerate(("good", "suspect", "unusable"))}
+    try:
+        return parquet.read_table(path, columns=columns).select(columns)
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise InputError(
+            f"{path} is no part of a posterior catalog, or damaged ({error}); remove it and run `astroflow infer` again"
+        ) from None
 
 
 def _inferred(source: Source, partition: Partition, job: InferenceJob) -> "pa.Table":
@@ -133,7 +156,9 @@ def _inferred(source: Source, partition: Partition, job: InferenceJob) -> "pa.Ta
             notes=np.array(encoded.framed.notes),
         )  # fmt: skip
         samples = draws if job.keep_samples else None
-        tables.append(build_posterior_table(posterior.parameters, info, columns, bundle=job.digest, samples=samples, information=job.information))
+        tables.append(
+            build_posterior_table(posterior.parameters, info, columns, bundle=job.digest, samples=samples, information=job.information)
+        )
     return pa.concat_tables(tables)
 
 

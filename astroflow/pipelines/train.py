@@ -5,12 +5,14 @@ __all__ = ["train"]
 from pathlib import Path
 
 from astroflow.config import load_recipe
-from astroflow.errors import IncompleteError
+from astroflow.errors import IncompleteError, OutputError
 from astroflow.pipelines.progress import reporter
 from astroflow.pipelines.simulate import simulate
 from astroflow.plots.learning_curve import plot_learning_curve
 from astroflow.plots.style import save_figure
+from astroflow.posteriors.bundle import load_posterior
 from astroflow.posteriors.posterior import Posterior
+from astroflow.sims.recipe import simulator_data
 from astroflow.training.fit import train_posterior
 from astroflow.training.recipe import EstimatorRecipe
 from astroflow.training.training_set import TrainingSet
@@ -19,7 +21,7 @@ from astroflow.training.training_set import TrainingSet
 def train(
     name: str | Path, *, out: Path, data: Path | None = None, seed: int = 0, scheduler: str | None = None, workers: int | None = None
 ) -> Posterior:
-    """Train a posterior and write its bundle, `history.json` and a learning curve.
+    """Train a posterior and write its bundle, `history.json` and a learning curve; a bundle that is there already is kept.
 
     Parameters
     ----------
@@ -33,15 +35,45 @@ def train(
         Seeds simulations and training.
     scheduler, workers : optional
         For the simulations, see `cluster`.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds the bundle of another training.
     """
     recipe = load_recipe(EstimatorRecipe, name, "configs")
+    if (out / "manifest.json").exists():
+        return _kept(out, recipe, data, seed)
     if data is None:
         data = out.with_name(f"{out.name}.simulations.zarr")
         simulate(recipe.simulations.simulator, n=recipe.simulations.n, out=data, seed=seed, scheduler=scheduler, workers=workers)
     training_set = TrainingSet.open(data)
     if training_set.missing:
-        raise IncompleteError(f"{data} lacks {len(training_set.missing)} of its shards; run `astroflow simulate` again with the same arguments to complete it")
+        raise IncompleteError(
+            f"{data} lacks {len(training_set.missing)} of its shards; run `astroflow simulate` again with the same arguments to complete it"
+        )
     with reporter("train", "steps") as progress:
         posterior, result = train_posterior(recipe, training_set, out, seed, progress)
     save_figure(plot_learning_curve(result.history), out / "learning_curve.png")
+    return posterior
+
+
+def _kept(out: Path, recipe: EstimatorRecipe, data: Path | None, seed: int) -> Posterior:
+    """Return the bundle that is there already, if this training would make the same."""
+    posterior, training = load_posterior(out), recipe.model_dump(mode="json")
+    found = {key: posterior.training.get(key) for key in ("recipe", "seed", "simulations", "simulation_seed")}
+    found["forward model"] = posterior.forward_model
+    if data is None:
+        n, drawn, model = recipe.simulations.n, seed, simulator_data(recipe.simulations.simulator)
+    else:
+        given = TrainingSet.open(data)
+        n, drawn, model = given.n, given.seed, given.recipe
+        # the recipe's own simulations are not used
+        found["recipe"], training = (
+            {key: value for key, value in (r or {}).items() if key != "simulations"} for r in (found["recipe"], training)
+        )
+    asked = {"recipe": training, "seed": seed, "simulations": n, "simulation_seed": drawn, "forward model": model}
+    changed = [key for key, value in asked.items() if found[key] != value]
+    if changed:
+        raise OutputError(f"{out} holds the bundle of another training ({', '.join(changed)} differ); give another --out, or remove it")
     return posterior

@@ -1,6 +1,6 @@
 """`astroflow validate`: is a posterior calibrated on galaxies that it has never seen?"""
 
-__all__ = ["validate"]
+__all__ = ["summary", "validate"]
 
 from pathlib import Path
 
@@ -20,8 +20,12 @@ from astroflow.types import Simulation
 BASELINE_SHARE = 1.5
 """The baseline regression is fitted on this many times as many simulations as are scored."""
 
+LEAST_SIMULATIONS, LEAST_DRAWS = 100, 32
 
-def validate(bundle: Path, *, out: Path, n: int = 2000, n_draws: int = 256, seed: int = 20_000, simulator: str | None = None) -> CalibrationReport:
+
+def validate(
+    bundle: Path, *, out: Path, n: int = 2000, n_draws: int = 256, seed: int = 20_000, simulator: str | None = None
+) -> CalibrationReport:
     """Draw fresh simulations and measure ranks, coverage, accuracy and log score of a bundle's posterior on them.
 
     Parameters
@@ -42,12 +46,22 @@ def validate(bundle: Path, *, out: Path, n: int = 2000, n_draws: int = 256, seed
     Returns
     -------
     CalibrationReport
+
+    Raises
+    ------
+    ConfigError
+        If the simulations are those of the training, too few, or of a simulator that is not named.
     """
+    if n < LEAST_SIMULATIONS or n_draws < LEAST_DRAWS:
+        raise ConfigError(
+            f"--n must be at least {LEAST_SIMULATIONS} and --draws at least {LEAST_DRAWS} to say anything; got {n} and {n_draws}"
+        )
     posterior = load_posterior(bundle)
     if seed == posterior.training.get("simulation_seed"):
         raise ConfigError(f"--seed {seed} is the seed of the training simulations; validate on others")
     if "reference" in posterior.forward_model and simulator is None:
-        raise ConfigError(f"this bundle was trained on {posterior.forward_model['reference']!r}; name it with --simulator to allow importing it")
+        reference = posterior.forward_model["reference"]
+        raise ConfigError(f"this bundle was trained on {reference!r}; name it with --simulator to allow importing it")
     model = load_simulator(simulator) if simulator else simulator_from_data(posterior.forward_model)
     fitted = round(n * BASELINE_SHARE)
     drawn = model.draw(np.arange(n + fitted), seed)
@@ -64,10 +78,16 @@ def validate(bundle: Path, *, out: Path, n: int = 2000, n_draws: int = 256, seed
     )  # fmt: skip
     flagged = {str(flag.name): int(((encoded.flags & flag) != 0).sum()) for flag in Flag}
     record = {
-        "bundle": posterior.digest, "simulations": n, "draws": n_draws, "unusable": int((~usable).sum()), "flags": flagged, **report.to_json(),
+        **report.to_json(), "bundle": posterior.digest, "simulator": simulator, "simulations": n, "draws": n_draws,
+        "unusable": int((~usable).sum()), "flags": flagged, "summary": summary(report),
         "provenance": provenance(posterior.forward_model, seed),
     }  # fmt: skip
     write_json(out / "validation.json", record)
     save_figure(plot_calibration(report), out / "calibration.png")
     save_figure(plot_accuracy(report), out / "accuracy.png")
     return report
+
+
+def summary(report: CalibrationReport) -> list[str]:
+    """Return a validation as lines for a terminal: coverage, and posterior-to-prior widths per bin of S/N."""
+    return [*report.coverage_table(), *report.contraction_table()]

@@ -11,7 +11,7 @@ Loading checks sizes, digests, the schema, every tensor's name and shape, then r
 ever executed or unpickled. Validation results lie beside these files (``validation/``) and are no part of the identity.
 """
 
-__all__ = ["BundleConfig", "load_posterior", "save_bundle"]
+__all__ = ["BundleConfig", "build_estimator", "check_free", "load_posterior", "save_bundle"]
 
 import hashlib
 import json
@@ -26,8 +26,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from astroflow.config import Recipe
-from astroflow.errors import BundleError, OutputError
-from astroflow.posteriors.estimator import BATCH, Estimator
+from astroflow.errors import BundleError, ConfigError, InputError, OutputError
+from astroflow.posteriors.estimator import Estimator
 from astroflow.posteriors.familiarity import Familiarity
 from astroflow.posteriors.inputs import input_shapes, network_inputs
 from astroflow.posteriors.posterior import Posterior
@@ -69,6 +69,18 @@ def build_estimator(config: BundleConfig, seed: int = 0) -> Estimator:
     )
 
 
+def check_free(path: Path) -> None:
+    """Refuse a place for a bundle that holds something else.
+
+    Raises
+    ------
+    OutputError
+        If it is a file, or a folder with files but without a bundle.
+    """
+    if path.is_file() or (path.exists() and any(path.iterdir()) and not (path / "manifest.json").exists()):
+        raise OutputError(f"{path} is not empty and holds no bundle; give another --out")
+
+
 def save_bundle(path: Path, posterior: Posterior, golden: Stamps) -> str:
     """Write a bundle and return its digest.
 
@@ -86,8 +98,7 @@ def save_bundle(path: Path, posterior: Posterior, golden: Stamps) -> str:
     OutputError
         If the folder holds something that is no bundle.
     """
-    if path.exists() and any(path.iterdir()) and not (path / "manifest.json").exists():
-        raise OutputError(f"{path} is not empty and holds no bundle; give another --out")
+    check_free(path)
     estimator = posterior.estimator
     config = BundleConfig(
         architecture=estimator.architecture, parameters=posterior.parameters, stamp=posterior.stamp,
@@ -150,14 +161,15 @@ def load_posterior(path: str | Path) -> Posterior:
             f"{folder}/config.json does not describe a posterior: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}"
         ) from None
     weights, golden = (_tensors(folder / name, contents[name]) for name in FILES[1:])
-    estimator = build_estimator(config)
-    _assign(estimator, weights, folder)
     try:
-        familiarity = Familiarity.from_arrays(
-            {n.removeprefix("familiarity/"): v for n, v in weights.items() if n.startswith("familiarity/")}
-        )
-    except KeyError as error:
-        raise BundleError(f"{folder}/weights.safetensors lacks the tensor familiarity/{error.args[0]}") from None
+        estimator = build_estimator(config)
+    except ConfigError as error:
+        raise BundleError(f"{folder}/config.json does not describe a posterior: {error}") from None
+    expected = {f"familiarity/{name}": shape for name, shape in Familiarity.shapes(config.architecture.summary.context).items()}
+    _check_tensors(weights, expected | {f"estimator/{name}": tuple(v.shape) for name, v in estimator.variables.items()}, folder / FILES[1])
+    for name, variable in estimator.variables.items():
+        variable.assign(weights[f"estimator/{name}"])
+    familiarity = Familiarity.from_arrays({n.removeprefix("familiarity/"): v for n, v in weights.items() if n.startswith("familiarity/")})
     _check_golden(estimator, golden, folder)
     return Posterior(
         estimator=estimator, parameters=config.parameters, stamp=config.stamp, familiarity=familiarity,
@@ -184,8 +196,13 @@ def _strict_json(path: Path, content: bytes) -> Any:
     def refuse(constant: str) -> Any:
         raise ValueError(f"{constant} is not allowed")
 
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("a key is given twice")
+        return dict(pairs)
+
     try:
-        return json.loads(content, parse_constant=refuse)
+        return json.loads(content, parse_constant=refuse, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not strict JSON: {error}") from None
 
@@ -196,17 +213,19 @@ def _checked_files(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
         raise BundleError(f"{folder}/manifest.json should list exactly {', '.join(FILES)}")
     contents = {}
     for name in FILES:
-        path, entry = folder / name, files[name]
+        path = folder / name
+        entry = files[name] if isinstance(files[name], dict) else {}
         if not path.is_file():
             raise BundleError(f"{folder} lacks {name}")
         size = path.stat().st_size
         if size > (MAX_JSON if name.endswith(".json") else MAX_WEIGHTS):
             raise BundleError(f"{path} is too large: {size} bytes")
         content = path.read_bytes()
-        found = hashlib.sha256(content).hexdigest()
-        if not isinstance(entry, dict) or found != entry.get("sha256"):
+        found: dict[str, Any] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        if found != entry:
+            said = f"{entry.get('bytes')} bytes, sha256 {str(entry.get('sha256'))[:16]}"
             raise BundleError(
-                f"{path} has been changed: its sha256 is {found[:16]}..., the manifest says {str(entry.get('sha256'))[:16]}..."
+                f"{path} has been changed: it has {len(content)} bytes, sha256 {found['sha256'][:16]}; the manifest says {said}"
             )
         contents[name] = content
     if manifest.get("digest") != _identity(files):
@@ -217,7 +236,7 @@ def _checked_files(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
 def _tensors(path: Path, content: bytes) -> dict[str, Array]:
     try:
         arrays = load(content)
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path} is not a safetensors file: {error}") from None
     for name, value in arrays.items():
         if not np.isfinite(value).all():
@@ -225,23 +244,22 @@ def _tensors(path: Path, content: bytes) -> dict[str, Array]:
     return arrays
 
 
-def _assign(estimator: Estimator, weights: dict[str, Array], folder: Path) -> None:
-    variables = estimator.variables
-    found = {name.removeprefix("estimator/"): value for name, value in weights.items() if name.startswith("estimator/")}
-    if set(found) != set(variables):
-        odd = sorted(set(found) ^ set(variables))
-        raise BundleError(
-            f"{folder}/weights.safetensors does not fit the architecture: {len(odd)} tensors missing or left over, e.g. {odd[0]}"
-        )
-    for name, variable in variables.items():
-        if tuple(variable.shape) != found[name].shape:
+def _check_tensors(found: dict[str, Array], expected: dict[str, tuple[int, ...]], path: Path) -> None:
+    """Refuse tensors that are missing, left over, or of another shape than the architecture has."""
+    odd = sorted(set(found) ^ set(expected))
+    if odd:
+        what = "missing" if odd[0] in expected else "left over"
+        raise BundleError(f"{path} does not fit the architecture: {len(odd)} tensors are missing or left over, e.g. {odd[0]} is {what}")
+    for name, shape in expected.items():
+        if found[name].shape != shape or found[name].dtype.kind != "f":
             raise BundleError(
-                f"{folder}/weights.safetensors: tensor {name} has shape {found[name].shape}, expected {tuple(variable.shape)}"
+                f"{path}: tensor {name} is {found[name].dtype} of shape {found[name].shape}, expected floats of shape {shape}"
             )
-        variable.assign(found[name])
 
 
 def _golden(estimator: Estimator, stamps: Stamps) -> dict[str, Array]:
+    if len(stamps) < GOLDEN_OBJECTS:
+        raise InputError(f"a bundle needs {GOLDEN_OBJECTS} stamps for its golden answers; got {len(stamps)}")
     inputs = {name: value[:GOLDEN_OBJECTS] for name, value in network_inputs(stamps[:GOLDEN_OBJECTS]).items()}
     noise = np.random.default_rng(0).standard_normal((GOLDEN_OBJECTS, GOLDEN_DRAWS, estimator.dimensions), dtype=np.float32)
     return {f"inputs/{name}": value for name, value in inputs.items()} | {"noise": noise} | _answers(estimator, inputs, noise)
@@ -256,16 +274,18 @@ def _answers(estimator: Estimator, inputs: dict[str, Array], noise: Array) -> di
 
 
 def _check_golden(estimator: Estimator, golden: dict[str, Array], folder: Path) -> None:
-    inputs = {name: golden.get(f"inputs/{name}") for name in estimator.shapes}
-    wanted = {"noise", "context", "draws", "auxiliary"}
-    if any(v is None or v.shape[1:] != estimator.shapes[n] or len(v) > BATCH for n, v in inputs.items()) or not wanted <= set(golden):
-        raise BundleError(f"{folder}/golden.safetensors does not fit the architecture")
-    answers = _answers(estimator, {n: v for n, v in inputs.items() if v is not None}, golden["noise"])
+    n, draws = GOLDEN_OBJECTS, (GOLDEN_OBJECTS, GOLDEN_DRAWS, estimator.dimensions)
+    expected = {f"inputs/{name}": (n, *shape) for name, shape in estimator.shapes.items()}
+    expected |= {"noise": draws, "draws": draws, "auxiliary": (n, len(estimator.auxiliary))}
+    expected["context"] = (n, estimator.architecture.summary.context)
+    _check_tensors(golden, expected, folder / FILES[2])
+    answers = _answers(estimator, {name: golden[f"inputs/{name}"] for name in estimator.shapes}, golden["noise"])
     for name, value in answers.items():
         scale = max(1.0, float(np.abs(golden[name]).max()))
-        worst = float(np.abs(value - golden[name]).max()) / scale if value.shape == golden[name].shape else np.inf
+        worst = float(np.abs(value - golden[name]).max()) / scale
         if not worst <= GOLDEN_TOLERANCE:
             raise BundleError(
-                f"{folder}: this installation does not reproduce the bundle's stored answers ({name} differs by {worst:.2g}, allowed {GOLDEN_TOLERANCE:g}). "
+                f"{folder}: this installation does not reproduce the bundle's stored answers "
+                f"({name} differs by {worst:.2g}, allowed {GOLDEN_TOLERANCE:g}). "
                 "Run `astroflow doctor`; a different TensorFlow build or device is the usual reason"
             )

@@ -18,6 +18,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
+from astroflow.errors import ConfigError
 from astroflow.networks.maf import ConditionalMAF
 from astroflow.networks.summary import SummaryNetwork
 from astroflow.networks.targets import standardised
@@ -82,7 +83,8 @@ class Estimator:
     def variables(self) -> dict[str, Any]:
         """Every variable by a name that depends on the architecture alone."""
         named = {f"{layer.name}/{v.path.split('/')[-1]}": v for layer in self._layers for v in layer.variables}
-        assert len(named) == sum(len(layer.variables) for layer in self._layers), "two variables share a name"
+        if len(named) != sum(len(layer.variables) for layer in self._layers):
+            raise ConfigError("two variables share a name, so a file of weights could not tell them apart")
         return named
 
     @property
@@ -92,14 +94,12 @@ class Estimator:
 
     # -- graphs --------------------------------------------------------------------------------------------------
 
-    def _target(self) -> tfb.Bijector:
-        return standardised(self.target, self.standardise.mean, self.standardise.scale)
-
     def distribution(self, context: Any) -> tfd.Distribution:
         """Return ``q(theta | context)`` as a TFP distribution of batch shape ``context.shape[:-1]``."""
+        context = tf.convert_to_tensor(context, tf.float32)
         base = tfd.MultivariateNormalDiag(loc=tf.zeros([*context.shape[:-1], self.dimensions]))
-        scale = tfb.Chain([tfb.Shift(tf.convert_to_tensor(self.standardise.mean)), tfb.Scale(tf.convert_to_tensor(self.standardise.scale))])
-        return tfd.TransformedDistribution(base, tfb.Chain([self.target, scale, self.flow.bijector(context)]))
+        target = standardised(self.target, self.standardise.mean, self.standardise.scale)
+        return tfd.TransformedDistribution(base, tfb.Chain([target, self.flow.bijector(context)]))
 
     def log_prob_graph(self, theta: Any, context: Any) -> Any:
         """Log density of `theta` ``(..., D)`` in physical units, as a graph; `context` ``(..., C)`` broadcasts."""
@@ -178,6 +178,14 @@ def _padded(array: Array) -> Array:
     return array if missing == 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
 
 
+def _assign_moments(layer: Any, values: Array) -> None:
+    """Set a layer's mean and scale; what never changes has scale 1, whatever its unit."""
+    wide = values.astype(np.float64)
+    sd = wide.std(0)
+    layer.mean.assign(wide.mean(0).astype(np.float32))
+    layer.scale.assign(np.where(sd > 1e-6 * np.abs(wide).max(0), sd, 1.0).astype(np.float32))
+
+
 class _TargetScale(keras.layers.Layer):
     """Mean and scale of the target on the real line, measured on training data."""
 
@@ -187,8 +195,7 @@ class _TargetScale(keras.layers.Layer):
         self.scale = self.add_weight(shape=(dimensions,), initializer="ones", trainable=False, name="scale")
 
     def adapt(self, u: Array) -> None:
-        self.mean.assign(u.mean(0))
-        self.scale.assign(np.maximum(u.std(0), 1e-6))
+        _assign_moments(self, u)
 
 
 class _AuxiliaryHead(keras.layers.Layer):
@@ -205,8 +212,7 @@ class _AuxiliaryHead(keras.layers.Layer):
         self.scale = self.add_weight(shape=(outputs,), initializer="ones", trainable=False, name="scale")
 
     def adapt(self, values: Array) -> None:
-        self.mean.assign(values.mean(0))
-        self.scale.assign(np.maximum(values.std(0), 1e-6))
+        _assign_moments(self, values)
 
     def call(self, context: Any) -> Any:
         hidden = tf.nn.silu(tf.matmul(tf.stop_gradient(context), self.w0) + self.b0)

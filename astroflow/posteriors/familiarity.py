@@ -1,6 +1,6 @@
 """Familiarity: does this object look like anything the network was trained on?
 
-Three questions, each with a threshold measured on simulations that the network had not seen: is the PSF like a training PSF
+Three questions, each with a threshold measured on simulations whose noise the network had not seen: is the PSF like a training PSF
 (size, shape, wings), is the noise level inside the training range, is the context vector where contexts of simulations are
 (Mahalanobis distances)? A posterior of an unfamiliar object may be confidently wrong, so its row is flagged.
 """
@@ -18,6 +18,7 @@ from astroflow.types import Array, Stamps
 
 TAIL = 0.001
 """Share of the simulations that lies beyond a threshold."""
+PSF_FEATURES = 6
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class _Cloud:
         return cls(mean, cloud.whiten, float(np.quantile(cloud.distance(features), 1 - tail)) * 1.05)
 
     def distance(self, features: Array) -> Array:
-        return np.asarray((((features - self.mean) @ self.whiten) ** 2).sum(-1))
+        # a product for each row, so that a row's distance does not depend on its company
+        return np.asarray((((features - self.mean)[:, None] @ self.whiten) ** 2).sum((-2, -1)))
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,14 @@ class Familiarity:
             arrays |= {f"{name}_mean": cloud.mean, f"{name}_whiten": cloud.whiten, f"{name}_threshold": np.array([cloud.threshold])}
         return {name: np.ascontiguousarray(value, np.float64) for name, value in arrays.items()}
 
+    @staticmethod
+    def shapes(context: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each of those arrays, for contexts of a given length."""
+        shapes: dict[str, tuple[int, ...]] = {"log_rms": (2,)}
+        for name, length in (("psf", PSF_FEATURES), ("context", context)):
+            shapes |= {f"{name}_mean": (length,), f"{name}_whiten": (length, length), f"{name}_threshold": (1,)}
+        return shapes
+
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> "Familiarity":
         """Rebuild from `to_arrays`."""
@@ -96,7 +106,7 @@ def psf_features(stamps: Stamps) -> Array:
     """Return ``(N, 6)`` PSF features: log sigma (arcsec), e1, e2, fourth moment, core share, log2 of the binning."""
     # equal PSFs (one per tile) are measured once
     flat = np.ascontiguousarray(stamps.psf[:, 0])
-    _, first, inverse = np.unique(flat.reshape(len(flat), -1), axis=0, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(flat.reshape(len(flat), flat.shape[1] * flat.shape[2]), axis=0, return_index=True, return_inverse=True)
     m = {name: value[inverse.ravel()] for name, value in measure_psf(flat[first]).items()}
     # what moment-measuring reads off a given PSF depends on the sampling, so it is part of the features
     return np.stack(

@@ -31,8 +31,8 @@ MASKED_LIMIT = 0.25
 class Framed:
     """Stamps of the network's size, and what framing found out.
 
-    `flags` ``(N,)`` int64; `shift_arcsec` ``(N, 2)``: the frame's centre minus the asked position, along (x, y); `notes` one string per object.
-    Unusable rows hold blank stamps.
+    `flags` ``(N,)`` int64; `shift_arcsec` ``(N, 2)``: the frame's centre minus the asked position, along (x, y); `notes` one string
+    per object. Unusable rows hold blank stamps.
     """
 
     stamps: Stamps
@@ -43,7 +43,7 @@ class Framed:
     @property
     def usable(self) -> Array:
         """``(N,)`` bool."""
-        return (self.flags & UNUSABLE) == 0
+        return np.asarray((self.flags & UNUSABLE) == 0)
 
 
 class _Part(NamedTuple):
@@ -71,6 +71,7 @@ def frame(observed: Stamps | Sequence[Cutout], spec: StampSpec) -> Framed:
     InputError
         If the pixel scale contradicts the network's by more than 1 %, or there is more than one band.
     """
+    kept: list[int | None]
     if isinstance(observed, Stamps):
         _check_scale(observed.pixel_scale_arcsec, spec, "the stamps")
         if observed.shape[1] != 1:
@@ -82,8 +83,10 @@ def frame(observed: Stamps | Sequence[Cutout], spec: StampSpec) -> Framed:
     else:
         cutouts = observed
         kept = [None] * len(cutouts)
-        for scale in {c.pixel_scale_arcsec for c in cutouts if c.image is not None}:
-            _check_scale(scale, spec, "the cutouts")
+        for cutout in cutouts:
+            _check_cutout(cutout, spec)
+        if len({isinstance(c.identity, str) for c in cutouts}) > 1:
+            raise InputError("the cutouts' identities must be all integers or all strings; got both")
     parts = [_frame_one(c, spec, k) for c, k in zip(cutouts, kept, strict=True)]
     psf, psf_flags = _frame_psfs(cutouts, [p.binning for p in parts], kept, spec)
     flags = np.array([p.flags for p in parts], np.int64) | psf_flags
@@ -94,10 +97,12 @@ def frame(observed: Stamps | Sequence[Cutout], spec: StampSpec) -> Framed:
     mask = np.array([p.mask for p in parts], bool).reshape(-1, 1, size, size)
     images[blank], rms[blank], mask[blank] = 0.0, 1.0, False
     factor = np.array([10 ** (0.4 * (spec.zero_point - c.zero_point)) for c in cutouts])
+    factor[blank] = 1.0
     scaled = factor[:, None, None, None].astype(np.float32)
+    gain = np.where(blank, np.inf, [c.gain for c in cutouts])
     stamps = Stamps(
-        images=images * scaled, psf=psf, rms=np.where(blank[:, None, None, None], rms, rms * scaled), mask=mask,
-        gain=np.array([c.gain for c in cutouts])[:, None] / factor[:, None], binning=np.array([p.binning for p in parts]),
+        images=images * scaled, psf=psf, rms=rms * scaled, mask=mask, gain=(gain / factor)[:, None],
+        binning=np.array([p.binning for p in parts]),
         zero_point=spec.zero_point, pixel_scale_arcsec=spec.pixel_scale_arcsec, ids=np.array([c.identity for c in cutouts]),
     )  # fmt: skip
     shift = np.array([p.shift for p in parts]).reshape(-1, 2) * spec.pixel_scale_arcsec
@@ -105,20 +110,37 @@ def frame(observed: Stamps | Sequence[Cutout], spec: StampSpec) -> Framed:
     return Framed(stamps=stamps, flags=flags, shift_arcsec=shift, notes=notes)
 
 
+def _check_cutout(cutout: Cutout, spec: StampSpec) -> None:
+    if cutout.image is None:
+        return
+    name = f"cutout {cutout.identity!r}"
+    _check_scale(cutout.pixel_scale_arcsec, spec, name)
+    if not np.isfinite(cutout.zero_point):
+        raise InputError(f"{name} has no zero point: expected the AB magnitude of one image unit, got {cutout.zero_point}")
+    shape = np.shape(cutout.image)
+    if len(shape) != 3 or shape[0] != 1:
+        raise InputError(f"the image of {name} must be (1, H, W), one band; got shape {shape}")
+    for part, given in (("noise map", cutout.rms), ("mask", cutout.mask)):
+        if given is not None and np.shape(given) != shape:
+            raise InputError(f"the {part} of {name} has shape {np.shape(given)}, its image {shape}")
+    if cutout.psf is not None and (np.ndim(cutout.psf) != 3 or len(cutout.psf) != 1):
+        raise InputError(f"the PSF of {name} must be (1, h, w), one band; got shape {np.shape(cutout.psf)}")
+
+
 def _check_scale(scale: float, spec: StampSpec, what: str) -> None:
-    if abs(scale / spec.pixel_scale_arcsec - 1) > 0.01:
+    if not abs(scale / spec.pixel_scale_arcsec - 1) <= 0.01:
         raise InputError(
-            f"{what} have {scale:g} arcsec per pixel; this bundle was trained at {spec.pixel_scale_arcsec:g}. "
+            f"{what}: {scale:g} arcsec per pixel; this bundle was trained at {spec.pixel_scale_arcsec:g}. "
             "Use a bundle for this pixel scale, or correct the scale that was given"
         )
 
 
 def _as_cutout(stamps: Stamps, i: int) -> Cutout:
-    present = bool(stamps.band_present[i].any())  # type: ignore[index]
+    present = bool(stamps.band_present[i].any())
     return Cutout(
-        identity=stamps.ids[i].item(), image=stamps.images[i] if present else None, rms=stamps.rms[i], mask=stamps.mask[i],  # type: ignore[index]
+        identity=stamps.ids[i].item(), image=stamps.images[i] if present else None, rms=stamps.rms[i], mask=stamps.mask[i],
         psf=stamps.psf[i], zero_point=stamps.zero_point, pixel_scale_arcsec=stamps.pixel_scale_arcsec,
-        psf_oversampling=stamps.psf_oversampling, gain=float(stamps.gain[i, 0]),  # type: ignore[index]
+        psf_oversampling=stamps.psf_oversampling, gain=float(stamps.gain[i, 0]),
         flags=0 if present else int(Flag.NO_DATA), note="" if present else "no band was observed",
     )  # fmt: skip
 
@@ -134,8 +156,14 @@ def _frame_one(cutout: Cutout, spec: StampSpec, kept_binning: int | None) -> _Pa
         return _blank(spec, flags | (0 if flags & UNUSABLE else int(Flag.NO_DATA)), cutout.note or "no image")
     image = np.asarray(cutout.image, np.float32)
     height, width = image.shape[-2:]
-    rms = np.full_like(image, np.nan) if cutout.rms is None else np.broadcast_to(np.asarray(cutout.rms, np.float32), image.shape)
-    given = np.zeros(image.shape, bool) if cutout.mask is None else np.broadcast_to(cutout.mask, image.shape)
+    x = (width - 1) / 2 if cutout.x is None else float(cutout.x)
+    y = (height - 1) / 2 if cutout.y is None else float(cutout.y)
+    if not (np.isfinite(x) and np.isfinite(y)):
+        return _blank(spec, flags | Flag.BAD_POSITION, f"the pixel position ({x:g}, {y:g}) is not finite")
+    if not cutout.gain > 0:
+        return _blank(spec, flags | Flag.BAD_RMS, f"the gain must be positive; it is {cutout.gain:g}")
+    rms = np.full_like(image, np.nan) if cutout.rms is None else np.asarray(cutout.rms, np.float32)
+    given = np.zeros(image.shape, bool) if cutout.mask is None else np.asarray(cutout.mask, bool)
     with np.errstate(invalid="ignore"):
         bad_value, bad_noise = ~np.isfinite(image) | (np.abs(image) > 1e30), ~(np.isfinite(rms) & (rms > 0) & (rms < 1e30))
     if (given | bad_value).all():
@@ -143,24 +171,17 @@ def _frame_one(cutout: Cutout, spec: StampSpec, kept_binning: int | None) -> _Pa
     if (given | bad_value | bad_noise).all():
         return _blank(spec, flags | Flag.BAD_RMS, "the noise map is missing, zero, negative or not finite")
     mask = given | bad_value | bad_noise
-    good = image[~mask]
-    if good.min() == good.max():
-        return _blank(spec, flags | Flag.NO_SIGNAL, f"the image is constant (= {good[0]:g})")
     if (bad_value | bad_noise)[~given].any():
         flags |= Flag.PIXELS_REPAIRED
     image, rms = np.where(mask, 0, image), np.where(mask, 1, rms)
-    x = (width - 1) / 2 if cutout.x is None else float(cutout.x)
-    y = (height - 1) / 2 if cutout.y is None else float(cutout.y)
     if kept_binning is not None:
         binning, shift = kept_binning, (0.0, 0.0)
         if binning not in spec.binning:
             raise InputError(f"stamp {cutout.identity!r} has binning {binning}; this bundle takes {list(spec.binning)}")
     else:
-        binning = 1
-        radius = 0.0
-        if len(spec.binning) > 1 or spec.binning[0] > 1:
-            radius = cutout.size_pixels or apparent_radius(image[0], rms[0], mask[0], x, y)
-            binning = next((b for b in spec.binning if radius <= RADIUS_SHARE * spec.size * b), spec.binning[-1])
+        guess = cutout.size_pixels
+        radius = guess if guess is not None and 0 < guess < np.inf else apparent_radius(image[0], rms[0], mask[0], x, y)
+        binning = next((b for b in spec.binning if radius <= RADIUS_SHARE * spec.size * b), spec.binning[-1])
         if radius > CROPPED_SHARE * spec.size * binning:
             flags |= Flag.CROPPED
         image, rms, mask, shift = _cut(image, rms, mask, x, y, spec.size * binning)
@@ -168,6 +189,9 @@ def _frame_one(cutout: Cutout, spec: StampSpec, kept_binning: int | None) -> _Pa
         image = np.where(mask, 0, image)
     if mask.all():
         return _blank(spec, flags | Flag.NO_DATA, "no usable pixel near the object")
+    good = image[~mask]
+    if good.min() == good.max():
+        return _blank(spec, flags | Flag.NO_SIGNAL, f"the image is constant (= {good[0]:g} per stamp pixel)")
     middle = spec.size // 2
     if mask[..., middle - 2 : middle + 2, middle - 2 : middle + 2].mean() > 0.5:
         return _blank(spec, flags | Flag.CENTRE_MASKED, "the pixels at the object's centre are masked")
@@ -199,6 +223,8 @@ def apparent_radius(image: Array, rms: Array, mask: Array, x: float, y: float) -
     Deliberately simple: it only chooses the binning, and the posterior is right for any choice.
     """
     height, width = image.shape
+    if not (0 <= x < width and 0 <= y < height):
+        return 1.0
     yy, xx = np.ogrid[:height, :width]
     ring = np.sqrt((xx - x) ** 2 + (yy - y) ** 2).astype(np.int64)
     good = ~mask
@@ -228,7 +254,7 @@ def _frame_psfs(cutouts: Sequence[Cutout], binnings: Sequence[int], kept: Sequen
     out = np.zeros((len(cutouts), 1, size, size), np.float32)
     out[:, :, size // 2, size // 2] = 1.0
     flags = np.zeros(len(cutouts), np.int64)
-    groups: dict[tuple, dict[bytes, list[int]]] = {}
+    groups: dict[tuple[tuple[int, ...], int, int], dict[bytes, list[int]]] = {}
     for i, (cutout, binning) in enumerate(zip(cutouts, binnings, strict=True)):
         if cutout.psf is None:
             flags[i] = 0 if cutout.flags & UNUSABLE else int(Flag.BAD_PSF)

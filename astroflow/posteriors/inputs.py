@@ -4,9 +4,13 @@
   keeps the shape of bright ones exact; and the mask. Masked and non-finite pixels are zero, whatever they hold.
 - `psf` ``(N, h, w, B)``: signed square root of the PSF over its peak, so that wings count.
 - `scalars` ``(N, 3B + 1)``: log rms, log of that root mean square, log of the sky's electrons per pixel, log2 of the binning.
+- `moments` ``(N, 24B)``: flux, centroid, ellipticity and size under four round Gaussian windows. A network learns these only slowly and
+  never to the per cent that bright galaxies deserve; given them, it starts from a decent measurement and learns the rest.
 """
 
 __all__ = ["input_shapes", "network_inputs"]
+
+import functools
 
 import numpy as np
 
@@ -14,6 +18,8 @@ from astroflow.sims.stamp import StampSpec
 from astroflow.types import Array, Stamps
 
 MAX_LOG_ELECTRONS = 14.0
+WINDOWS = (0.03, 0.06, 0.12, 0.24)
+"""Widths (sigma) of the windows of the moments, as shares of the stamp's side."""
 
 
 def input_shapes(stamp: StampSpec, bands: int = 1) -> dict[str, tuple[int, ...]]:
@@ -22,6 +28,7 @@ def input_shapes(stamp: StampSpec, bands: int = 1) -> dict[str, tuple[int, ...]]
         "image": (stamp.size, stamp.size, 3 * bands),
         "psf": (stamp.psf_size, stamp.psf_size, bands),
         "scalars": (3 * bands + 1,),
+        "moments": (6 * len(WINDOWS) * bands,),
     }
 
 
@@ -49,4 +56,39 @@ def network_inputs(stamps: Stamps) -> dict[str, Array]:
         "image": np.ascontiguousarray(np.moveaxis(image, 1, -1), np.float32),
         "psf": np.ascontiguousarray(np.moveaxis(np.sign(psf) * np.sqrt(np.abs(psf)), 1, -1), np.float32),
         "scalars": scalars.astype(np.float32),
+        "moments": np.concatenate([_moments(x[:, band], ~mask[:, band]) for band in range(x.shape[1])], axis=1),
     }
+
+
+@functools.cache
+def _windows(height: int, width: int) -> tuple[Array, Array]:
+    """Return templates and squared windows.
+
+    The templates ``(H W, K, 6)`` are a window times 1, x, y, xx - yy, 2 xy, rr - 2, in window widths; the squares are ``(H W, K)``.
+    """
+    y, x = np.mgrid[:height, :width]
+    templates, squares = [], []
+    for share in WINDOWS:
+        sigma = share * max(height, width)
+        u, v = (x - (width - 1) / 2) / sigma, (y - (height - 1) / 2) / sigma
+        window = np.exp(-0.5 * (u**2 + v**2))
+        shapes = (1 + 0 * u, u, v, u**2 - v**2, 2 * u * v, u**2 + v**2 - 2)
+        templates.append(np.stack([window * shape for shape in shapes], -1).reshape(height * width, -1))
+        squares.append((window**2).ravel())
+    return np.stack(templates, 1).astype(np.float32), np.stack(squares, 1).astype(np.float32)
+
+
+def _moments(x: Array, good: Array) -> Array:
+    """Return ``(N, 6 K)`` moments of images in units of their noise.
+
+    They are the asinh of the window's S/N, and ratios to it that vanish with the signal.
+    """
+    n, height, width = x.shape
+    templates, squares = _windows(height, width)
+    # one product per row, in one call: a product of all rows at once would round each row as its company has it
+    sums = (x.reshape(n, 1, height * width) @ templates.reshape(height * width, -1)).reshape(n, len(WINDOWS), 6)
+    noise = np.sqrt((good.reshape(n, 1, height * width).astype(np.float32) @ squares)[:, 0]) + 1e-3
+    flux = sums[..., 0]
+    ratios = sums[..., 1:] / np.sqrt(flux**2 + noise**2)[..., None]
+    out = np.concatenate([np.arcsinh(flux / noise)[..., None], np.clip(ratios, -8, 8)], axis=-1)
+    return np.ascontiguousarray(out.reshape(n, 6 * len(WINDOWS)), np.float32)

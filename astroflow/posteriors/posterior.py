@@ -100,7 +100,7 @@ class Posterior:
         if n_draws < 1:
             raise InputError(f"`n_draws` must be at least 1; got {n_draws}")
         encoded = self._encoded(stamps)
-        noise = standard_normals(seed, "posterior", encoded.framed.stamps.ids, (n_draws, len(self.parameters)))  # type: ignore[arg-type]
+        noise = standard_normals(seed, "posterior", encoded.framed.stamps.ids, (n_draws, len(self.parameters)))
         draws = self.estimator.sample(encoded.context, noise)
         draws[..., self._offsets] += encoded.framed.shift_arcsec[:, None, : len(self._offsets)].astype(np.float32)
         draws[~encoded.framed.usable] = np.nan

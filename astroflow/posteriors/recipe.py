@@ -32,10 +32,10 @@ class FlowRecipe(Recipe):
     """The conditional distribution."""
 
     kind: Literal["maf"] = "maf"
-    layers: Annotated[int, pydantic.Field(ge=1, le=32)] = 5
+    layers: Annotated[int, pydantic.Field(ge=1, le=16)] = 5
     """Autoregressive layers."""
-    hidden: tuple[Width, ...] = (64, 64)
-    """Hidden units of each layer's conditioner."""
+    hidden: Annotated[tuple[Width, ...], pydantic.Field(min_length=1)] = (64, 64)
+    """Hidden units of each layer's conditioner; each at least the number of parameters."""
 
 
 class Architecture(Recipe):

@@ -21,7 +21,7 @@ from astroflow.types import Array
 
 def save_checkpoint(path: Path, arrays: dict[str, Array], state: dict[str, Any]) -> None:
     """Write arrays and plain state."""
-    packed = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    packed = {name: np.asarray(value, order="C") for name, value in arrays.items()}
     packed["state"] = np.frombuffer(json.dumps(state).encode(), np.uint8).copy()
     atomic_write(path, save(packed))
 

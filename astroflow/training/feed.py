@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from astroflow.errors import ConfigError
 from astroflow.posteriors.inputs import network_inputs
 from astroflow.randomness import generator
 from astroflow.sims.simulator import Simulator
@@ -55,6 +56,11 @@ class SimulationFeed:
 
     def __post_init__(self) -> None:
         n_held_out = max(self.batch_size, round(self.data.n * self.validation))
+        if self.data.n - n_held_out < self.batch_size:
+            raise ConfigError(
+                f"{self.data.n} simulations are too few: {n_held_out} are held out, and the rest must fill a batch of {self.batch_size}. "
+                "Simulate more, or lower `training.batch_size`"
+            )
         object.__setattr__(self, "n_train", self.data.n - n_held_out)
         object.__setattr__(self, "n_held_out", n_held_out)
         block = self.batch_size * BLOCK_BATCHES
@@ -90,6 +96,11 @@ class SimulationFeed:
         """Return the held-out simulations, observed once and for all."""
         clean = self.data.read(self.n_train, self.data.n)
         return self.simulator.observe(clean, generator(self.seed, "held out"))
+
+    def observed_anew(self, n: int) -> Simulation:
+        """Return the last `n` stored simulations, held-out ones and then others, with noise that nobody has seen."""
+        clean = self.data.read(max(0, self.data.n - n), self.data.n)
+        return self.simulator.observe(clean, generator(self.seed, "observed anew"))
 
     @staticmethod
     def batch(simulation: Simulation) -> Batch:

@@ -10,7 +10,7 @@ from typing import Any
 
 from astroflow.config import Recipe
 from astroflow.errors import ConfigError
-from astroflow.posteriors.bundle import BundleConfig, build_estimator, save_bundle
+from astroflow.posteriors.bundle import BundleConfig, build_estimator, check_free, save_bundle
 from astroflow.posteriors.familiarity import Familiarity
 from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.recipe import Architecture
@@ -18,9 +18,13 @@ from astroflow.provenance import provenance, write_json
 from astroflow.sims.recipe import simulator_from_data
 from astroflow.training.feed import SimulationFeed
 from astroflow.training.loop import TrainingResult, fit_estimator
+from astroflow.training.polish import polish_flow
 from astroflow.training.recipe import EstimatorRecipe
 from astroflow.training.training_set import TrainingSet
 from astroflow.types import Progress
+
+FAMILIAR = 4096
+"""So many simulations say what is familiar; the held-out ones alone are too few for limits that one in a thousand exceeds."""
 
 
 def train_posterior(
@@ -35,7 +39,7 @@ def train_posterior(
     data : TrainingSet
         Complete stored simulations; their own forward model is what the bundle is for.
     out : Path
-        The bundle's folder. Checkpoints lie beside it, in ``<out>.checkpoint``, until the bundle is complete.
+        The bundle's folder. Checkpoints lie beside it, in ``<out>.checkpoint``; they can be removed once the bundle is there.
     seed : int
         Seeds initial weights, order, turns, masks and noise.
     progress : callable, optional
@@ -45,7 +49,15 @@ def train_posterior(
     -------
     posterior : Posterior
     result : TrainingResult
+
+    Raises
+    ------
+    ConfigError
+        If the checkpoint belongs to another training, or the simulations are too few.
+    OutputError
+        If `out` holds something that is no bundle.
     """
+    check_free(out)
     simulator = simulator_from_data(data.recipe)
     training = recipe.training
     turns = training.turns and simulator.parameters.prior_is_symmetric()
@@ -63,7 +75,9 @@ def train_posterior(
     folder = out.with_name(f"{out.name}.checkpoint")
     _check_same_run(folder, recipe, data, seed)
     result = fit_estimator(estimator, feed, batch, training, folder / "state.safetensors", progress)
-    context, _ = estimator.encode(batch)
+    result = dataclasses.replace(result, best_score=polish_flow(estimator, feed, batch, training, seed, progress))
+    familiar = feed.observed_anew(FAMILIAR)
+    context, _ = estimator.encode(feed.batch(familiar))
     record: dict[str, Any] = {
         "seed": seed, "simulations": data.n, "simulation_seed": data.seed, "turns": turns, "epochs": len(result.history),
         "best_epoch": result.best_epoch, "held_out_log_score": result.best_score, "held_out": len(held_out),
@@ -76,7 +90,7 @@ def train_posterior(
     }
     posterior = Posterior(
         estimator=estimator, parameters=simulator.parameters, stamp=simulator.stamp,
-        familiarity=Familiarity.of(held_out.stamps, context), forward_model=data.recipe, training=record,
+        familiarity=Familiarity.of(familiar.stamps, context), forward_model=data.recipe, training=record,
     )  # fmt: skip
     digest = save_bundle(out, posterior, held_out.stamps)
     write_json(out / "history.json", result.history)

@@ -15,8 +15,12 @@ from astroflow.posteriors.estimator import Estimator
 from astroflow.posteriors.recipe import Architecture
 from astroflow.randomness import generator
 from astroflow.training.loop import fit_estimator
+from astroflow.training.polish import polish_flow
 from astroflow.training.recipe import TrainingRecipe
 from astroflow.types import Array, Progress
+
+LEAST_PAIRS = 16
+"""Fewer pairs than this are a mistake."""
 
 
 class GeneralConfig(Architecture):
@@ -77,24 +81,32 @@ def train_estimator(
     """
     settings = config if isinstance(config, GeneralConfig) else parse_recipe(GeneralConfig, dict(config or {}), "config")
     theta = np.asarray(theta, np.float32)
-    if theta.ndim != 2:
-        raise InputError(f"`theta` must be (N, P); got shape {theta.shape}")
+    if theta.ndim != 2 or theta.shape[1] < 1 or len(theta) < LEAST_PAIRS:
+        raise InputError(f"`theta` must be (N, P), with N of at least {LEAST_PAIRS}; got shape {theta.shape}")
     arrays = {name: _checked(name, value, len(theta)) for name, value in (x if isinstance(x, Mapping) else {"x": x}).items()}
+    if not arrays:
+        raise InputError("`x` is empty: give at least one array")
     bounds = _checked_bounds(theta, settings.bounds)
     shapes = {name: value.shape[1:] for name, value in arrays.items()}
     estimator = Estimator(
         Architecture(summary=settings.summary, flow=settings.flow), shapes, box_bijector(bounds), theta.shape[1], (), settings.seed
     )
     n_held_out = max(1, round(len(theta) * settings.training.validation))
-    rows = {"theta": theta, **arrays}
+    # held out at random, because rows may come in an order
+    order = generator(settings.seed, "held out").permutation(len(theta))
+    rows = {name: value[order] for name, value in {"theta": theta, **arrays}.items()}
     train = {name: value[:-n_held_out] for name, value in rows.items()}
     estimator.adapt({name: train[name] for name in arrays}, train["theta"])
     feed = _ArrayFeed(train, min(settings.training.batch_size, len(train["theta"])), settings.seed)
-    fit_estimator(estimator, feed, {name: value[-n_held_out:] for name, value in rows.items()}, settings.training, progress=progress)
+    held_out = {name: value[-n_held_out:] for name, value in rows.items()}
+    fit_estimator(estimator, feed, held_out, settings.training, progress=progress)
+    polish_flow(estimator, feed, held_out, settings.training, settings.seed, progress)
     return estimator
 
 
 def _checked(name: str, value: Any, n: int) -> Array:
+    if not name.isidentifier() or name in ("theta", "auxiliary"):
+        raise InputError(f"{name!r} cannot name an input; use a Python identifier other than `theta` and `auxiliary`")
     array = np.asarray(value, np.float32)
     if array.ndim == 3:
         array = array[..., None]

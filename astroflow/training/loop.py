@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from astroflow.errors import AstroflowError
+from astroflow.errors import AstroflowError, InputError
 from astroflow.posteriors.estimator import Estimator
 from astroflow.training.checkpoint import load_checkpoint, save_checkpoint
 from astroflow.training.recipe import TrainingRecipe
@@ -69,6 +69,13 @@ def fit_estimator(
         Told after every step.
     """
     return _Loop(estimator, feed, recipe).run(held_out, checkpoint, progress or (lambda *_: None))
+
+
+def _check_finite(what: str, value: float, where: str) -> None:
+    if not math.isfinite(value):
+        raise AstroflowError(
+            f"the {what} became {value} in {where}: lower `training.learning_rate`, or check the simulations for extreme values"
+        )
 
 
 class _Loop:
@@ -132,13 +139,11 @@ class _Loop:
             losses = []
             for k, batch in enumerate(self._batches(epoch)):
                 loss = float(self.step(batch))
-                if not math.isfinite(loss):
-                    raise AstroflowError(
-                        f"the loss became {loss} in epoch {epoch}, step {k}: lower `training.learning_rate`, or check the simulations for extreme values"
-                    )
+                _check_finite("loss", loss, f"epoch {epoch}, step {k}")
                 losses.append(loss)
                 progress("train", epoch * steps + k + 1, epochs * steps, {"epoch": epoch, "loss": float(np.mean(losses[-50:]))})
             score = self._validate(held_out)
+            _check_finite("held-out loss", -score, f"epoch {epoch}")
             if not history or score > max(-h["val_loss"] for h in history):
                 best = [v.numpy() for v in self.average]
             done = (epoch + 1) * steps
@@ -159,10 +164,23 @@ class _Loop:
         scores = [-h["val_loss"] for h in history]
         return len(scores) > self.recipe.patience and int(np.argmax(scores)) < len(scores) - self.recipe.patience
 
-    def _batches(self, epoch: int) -> Any:
-        first = next(iter(self.feed.epoch(epoch)))
+    def _batches(self, epoch: int) -> Iterator[Any]:
+        """Yield the batches of an epoch, which another thread prepares."""
+        source = iter(self.feed.epoch(epoch))
+        first = next(source)
+        failures: list[Exception] = []
+
+        def batches() -> Iterator[Mapping[str, Array]]:
+            yield first
+            try:
+                yield from source
+            except Exception as error:  # TensorFlow would bury it in an error of its own
+                failures.append(error)
+
         signature = {name: tf.TensorSpec((None, *value.shape[1:]), tf.float32) for name, value in first.items()}
-        return tf.data.Dataset.from_generator(lambda: self.feed.epoch(epoch), output_signature=signature).prefetch(8)
+        yield from tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(8)
+        if failures:
+            raise failures[0]
 
     def _validate(self, held_out: Mapping[str, Array]) -> float:
         """Return the mean held-out log score of the moving average."""
@@ -185,6 +203,10 @@ class _Loop:
 
     def _restore(self, arrays: dict[str, Array]) -> list[Array]:
         parts = {"weights": self.variables, "average": self.average, "optimizer": self.optimizer.variables}
+        sizes = {f"{part}/{i}": math.prod(v.shape) for part, variables in parts.items() for i, v in enumerate(variables)}
+        sizes |= {f"best/{i}": math.prod(v.shape) for i, v in enumerate(self.variables)}
+        if {name: value.size for name, value in arrays.items()} != sizes:
+            raise InputError("the checkpoint belongs to another architecture; remove it to start again")
         for part, variables in parts.items():
             for i, variable in enumerate(variables):
                 variable.assign(arrays[f"{part}/{i}"].reshape(variable.shape))

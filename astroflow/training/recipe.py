@@ -13,11 +13,11 @@ from astroflow.posteriors.recipe import Architecture
 class TrainingRecipe(Recipe):
     """The optimisation."""
 
-    epochs: pydantic.PositiveInt = 20
+    epochs: pydantic.PositiveInt = 14
     """Passes over the training set; noise, masks and turns are new in each."""
-    batch_size: Annotated[int, pydantic.Field(ge=8, le=4096)] = 128
+    batch_size: Annotated[int, pydantic.Field(ge=8, le=4096)] = 64
     """Simulations per step."""
-    learning_rate: pydantic.PositiveFloat = 1e-3
+    learning_rate: pydantic.PositiveFloat = 2e-3
     """Peak learning rate of AdamW; it rises linearly, then falls as a cosine to one hundredth."""
     warmup: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.05
     """Share of the steps spent on the rise."""
@@ -29,6 +29,8 @@ class TrainingRecipe(Recipe):
     """Decay of the moving average of the weights, which is what is kept."""
     patience: pydantic.PositiveInt = 8
     """Stop after this many epochs without a better held-out score."""
+    polish: pydantic.NonNegativeInt = 2
+    """Passes over the training set whose contexts the flow is fitted to once more, at the end; 0 for none."""
     validation: Annotated[float, pydantic.Field(gt=0, le=0.5)] = 0.05
     """Share of the simulations that is held out."""
     turns: bool = True

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.codecs import ZstdCodec
 
 from astroflow.errors import IncompleteError, InputError, OutputError
 from astroflow.sims.parameters import Parameters
@@ -51,8 +52,11 @@ class TrainingSet:
             If the folder holds anything else.
         """
         made = cls(path, n, seed, json.loads(json.dumps(recipe)))
-        if path.exists() and any(path.iterdir()):
-            found = cls.open(path)
+        if path.is_file() or (path.exists() and any(path.iterdir())):
+            try:
+                found = cls.open(path)
+            except InputError as error:
+                raise OutputError(f"{path} is not empty and holds no training set of this version; give another --out") from error
             if (found.n, found.seed, found.recipe) != (made.n, made.seed, made.recipe):
                 changed = [k for k in ("n", "seed", "recipe") if getattr(found, k) != getattr(made, k)]
                 raise OutputError(f"{path} holds another training set ({', '.join(changed)} differ); give another --out, or remove it")
@@ -79,7 +83,7 @@ class TrainingSet:
             raise InputError(f"no training set at {path}: make one with `astroflow simulate ... --out {path}`") from error
         if attributes.get("format") != FORMAT:
             raise InputError(f"{path} is not a training set of this version (format {attributes.get('format')!r}, expected {FORMAT!r})")
-        return cls(Path(path), int(attributes["n"]), int(attributes["seed"]), attributes["recipe"])  # type: ignore[arg-type, call-overload]
+        return cls(Path(path), int(attributes["n"]), int(attributes["seed"]), attributes["recipe"])  # type: ignore[arg-type]
 
     def _create_arrays(self, root: Path, parameters: Parameters | None = None, stamp: StampSpec | None = None) -> None:
         if parameters is not None and stamp is not None:
@@ -105,6 +109,7 @@ class TrainingSet:
                 dtype=dtype,
                 chunks=(CHUNK, *shape),
                 shards=(SHARD, *shape),
+                compressors=ZstdCodec(level=0, checksum=True),
                 config={"write_empty_chunks": True},
             )
 
@@ -123,7 +128,7 @@ class TrainingSet:
 
     def has(self, shard: int) -> bool:
         """Say whether a shard is complete."""
-        return all(file.is_file() for file in self._files(shard).values())
+        return all(file.is_file() and file.stat().st_size > 0 for file in self._files(shard).values())
 
     @property
     def missing(self) -> list[int]:
@@ -141,7 +146,7 @@ class TrainingSet:
             group = zarr.open_group(str(stage), mode="r+")
             for name in ARRAYS:
                 group[name][rows.start : rows.stop] = getattr(simulations, name)  # type: ignore[index]
-            for name, final in self._files(shard).items():
+            for final in self._files(shard).values():
                 staged = stage / final.relative_to(self.path)
                 with open(staged, "rb") as handle:
                     os.fsync(handle.fileno())
@@ -162,6 +167,8 @@ class TrainingSet:
         ------
         IncompleteError
             If a shard among them is missing.
+        InputError
+            If one is damaged.
         """
         wanted = range(start // SHARD, -(-stop // SHARD))
         absent = [shard for shard in wanted if not self.has(shard)]
@@ -170,7 +177,15 @@ class TrainingSet:
                 f"{self.path} lacks {len(absent)} of its shards; run `astroflow simulate` again with the same arguments to complete it"
             )
         group = zarr.open_group(str(self.path), mode="r")
-        arrays: dict[str, Array] = {name: np.asarray(group[name][start:stop]) for name in ARRAYS}  # type: ignore[index]
+        arrays: dict[str, Array] = {}
+        for name in ARRAYS:
+            try:
+                arrays[name] = np.asarray(group[name][start:stop])  # type: ignore[index]
+            except (ValueError, RuntimeError) as error:
+                raise InputError(
+                    f"{self.path / name} cannot be read between rows {start} and {stop}: {error}. "
+                    "Remove its damaged file, and run `astroflow simulate` again with the same arguments"
+                ) from error
         return Noiseless(**arrays)
 
 

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from astroflow.catalogs import load_catalog, open_source
+from astroflow.errors import BundleError, InputError
+from astroflow.pipelines import tasks
+from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_counts, prepare_worker, read_part, simulate_shard
+from astroflow.training.training_set import TrainingSet
+
+
+@pytest.fixture
+def job(small_bundle, small_posterior, tmp_path, monkeypatch):
+    """What a worker is asked; it has the bundle already."""
+    monkeypatch.setattr(tasks, "_posterior", lambda bundle, digest: small_posterior)
+    return InferenceJob(
+        str(small_bundle), small_posterior.digest, str(tmp_path), n_draws=64, seed=9, keep_samples=True, information={"seed": "9"}
+    )
+
+
+@pytest.fixture
+def source(survey):
+    return open_source(load_catalog(survey.recipe))
+
+
+def test_a_partition_becomes_one_file_whatever_the_blocks(job, source, inferred, monkeypatch):
+    monkeypatch.setattr(tasks, "BLOCK_ROWS", 7)
+    partition = source.partitions(20)[1]
+    counts = infer_partition(source.only(partition), partition, job)
+    assert counts["rows"] == 20
+    assert counts["rows"] == counts["good"] + counts["suspect"] + counts["unusable"]
+    assert [file.name for file in job.part(0).parent.iterdir()] == ["part-00001.parquet"]
+    assert parquet.read_table(job.part(1)) == parquet.read_table(inferred / "catalog" / "part-00001.parquet")
+
+
+def test_a_file_that_is_there_is_only_counted(job, source, inferred):
+    job.part(1).write_bytes((inferred / "catalog" / "part-00001.parquet").read_bytes())
+    when = job.part(1).stat().st_mtime_ns
+    partition = source.partitions(20)[1]
+    assert infer_partition(source, partition, job) == part_counts(inferred / "catalog" / "part-00001.parquet")
+    assert job.part(1).stat().st_mtime_ns == when
+
+
+def test_a_file_that_is_no_part(tmp_path):
+    (tmp_path / "part-00000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="no part of a posterior catalog, or damaged"):
+        part_counts(tmp_path / "part-00000.parquet")
+    import pyarrow as pa
+
+    parquet.write_table(pa.table({"id": [1]}), tmp_path / "other.parquet")
+    with pytest.raises(InputError, match="no part of a posterior catalog, or damaged"):
+        read_part(tmp_path / "other.parquet", ["quality"])
+
+
+def test_a_bundle_that_has_changed_since_the_run_began_is_refused(small_bundle):
+    with pytest.raises(BundleError, match=r"has changed since this run began: its digest is \w{12}, expected ffffffffffff"):
+        prepare_worker(str(small_bundle), "f" * 64)
+
+
+def test_a_shard_is_drawn_once(recipe_folder, small_training_set, small_simulator, tmp_path):
+    data = TrainingSet.create(
+        tmp_path / "data.zarr",
+        n=12,
+        seed=5,
+        recipe=small_training_set.recipe,
+        parameters=small_simulator.parameters,
+        stamp=small_simulator.stamp,
+    )
+    assert simulate_shard(str(data.path), 0) == 12
+    np.testing.assert_array_equal(data.read(0, 12).images, small_training_set.read(0, 12).images)
+    written = (data.path / "theta" / "c" / "0" / "0").stat().st_mtime_ns
+    assert simulate_shard(str(data.path), 0) == 12
+    assert (data.path / "theta" / "c" / "0" / "0").stat().st_mtime_ns == written

@@ -1,0 +1,152 @@
+from dataclasses import replace
+
+import galsim
+import numpy as np
+import pytest
+
+from astroflow.posteriors.familiarity import Familiarity, psf_features
+from astroflow.posteriors.flags import Flag
+from astroflow.types import Noiseless
+
+OOD = int(Flag.OOD_PSF | Flag.OOD_RMS | Flag.OOD_IMAGE)
+
+
+def moffat(fwhm=0.7, g1=0.0, g2=0.0, binning=1, size=17):
+    profile = galsim.Moffat(beta=3.0, fwhm=fwhm).shear(g1=g1, g2=g2)
+    image = profile.drawImage(nx=size, ny=size, scale=0.2 * binning, dtype=np.float64).array
+    return (image / image.sum()).astype(np.float32)
+
+
+def share(flags, bits):
+    return float(((flags & int(bits)) != 0).mean())
+
+
+def through(small_posterior, stamps, **changes):
+    return small_posterior.encode(replace(stamps, **changes)).flags
+
+
+@pytest.fixture(scope="module")
+def unbinned(galaxies):
+    return galaxies.stamps[galaxies.stamps.binning == 1]
+
+
+def test_fresh_simulations_are_familiar(small_posterior, small_simulator, galaxies):
+    """False alarms: at most one in a hundred."""
+    clean = small_simulator.draw_noiseless(range(5000, 5300), seed=1)
+    flags = [small_posterior.encode(small_simulator.observe(clean, np.random.default_rng(k)).stamps).flags for k in range(4)]
+    assert share(np.concatenate(flags), OOD) <= 0.01
+    assert share(small_posterior.encode(galaxies.stamps).flags, OOD) <= 0.03
+
+
+def test_wider_psfs_are_caught_and_ordinary_ones_are_not(small_posterior, unbinned):
+    ordinary = through(small_posterior, unbinned, psf=moffat(0.7))
+    assert share(ordinary, Flag.OOD_PSF) == 0
+    for fwhm in (0.9 * 1.4, 0.5 / 1.4):
+        assert share(through(small_posterior, unbinned, psf=moffat(fwhm)), Flag.OOD_PSF) == 1
+
+
+@pytest.mark.parametrize(("g1", "g2"), [(0.3, 0.0), (0.0, -0.3), (-0.2, 0.2)])
+def test_elliptical_psfs_are_caught(small_posterior, unbinned, g1, g2):
+    assert share(through(small_posterior, unbinned, psf=moffat(0.7, g1, g2)), Flag.OOD_PSF) == 1
+
+
+def test_psfs_of_another_profile_are_caught(small_posterior, unbinned):
+    double = moffat(0.55) + np.roll(moffat(0.55), 4, axis=1)
+    assert share(through(small_posterior, unbinned, psf=double / double.sum()), Flag.OOD_PSF) == 1
+
+
+@pytest.mark.parametrize("factor", [30, 1 / 30, 4, 0.2])
+def test_noise_beyond_the_training_range_is_caught(small_posterior, galaxies, factor):
+    """Only the noise map is wrong, the image has the noise that it had."""
+    flags = through(small_posterior, galaxies.stamps, rms=galaxies.stamps.rms * factor)
+    assert share(flags, Flag.OOD_RMS) == 1
+
+
+def test_binned_noise_is_judged_per_native_pixel(small_posterior, galaxies):
+    flags = small_posterior.encode(galaxies.stamps).flags
+    assert share(flags[galaxies.stamps.binning == 2], Flag.OOD_RMS) == 0
+    assert share(flags[galaxies.stamps.binning == 1], Flag.OOD_RMS) == 0
+
+
+def noise(stamps, seed=0):
+    return np.random.default_rng(seed).normal(size=stamps.images.shape).astype(np.float32) * stamps.rms
+
+
+def sinusoid(stamps):
+    y, x = np.mgrid[:32, :32]
+    return 50 * stamps.rms * np.sin(x) * np.cos(0.7 * y)
+
+
+def star_field(stamps):
+    rng = np.random.default_rng(0)
+    out = np.zeros(stamps.images.shape, np.float32)
+    star = moffat(0.6, size=32)
+    for image in out:
+        for _ in range(12):
+            image[0] += np.roll(star, tuple(rng.integers(0, 32, 2)), (0, 1)) * 3000 * rng.random()
+    return out
+
+
+def bar_code(stamps):
+    return 40 * stamps.rms * (np.arange(32) % 4 < 2)
+
+
+def bright_corner(stamps):
+    out = np.zeros(stamps.images.shape, np.float32)
+    out[..., :10, :10] = 30 * stamps.rms[..., :10, :10]
+    return out
+
+
+def negative_galaxy(stamps):
+    return -2 * stamps.images.clip(0) - 20 * stamps.rms * (np.hypot(*np.mgrid[-15.5:16, -15.5:16]) < 5)
+
+
+@pytest.mark.parametrize("picture", [sinusoid, star_field, bar_code, bright_corner, negative_galaxy])
+def test_pictures_that_are_no_galaxy_are_caught(small_posterior, galaxies, picture):
+    stamps = replace(galaxies.stamps, mask=np.zeros(galaxies.stamps.mask.shape, bool))
+    flags = through(small_posterior, stamps, images=picture(stamps) + noise(stamps))
+    assert share(flags, Flag.OOD_IMAGE) > 0.9
+
+
+def test_one_unfamiliar_row_says_nothing_of_the_others(small_posterior, galaxies):
+    stamps = galaxies.stamps[:6]
+    images = stamps.images.copy()
+    images[2] = sinusoid(stamps)[2]
+    before, after = small_posterior.encode(stamps).flags, through(small_posterior, stamps, images=images)
+    assert after[2] & Flag.OOD_IMAGE
+    assert np.array_equal(np.delete(after, 2), np.delete(before, 2))
+
+
+def test_features_of_a_psf_are_those_of_its_moments(unbinned):
+    stamps = replace(unbinned[:3], psf=np.stack([moffat(0.7), moffat(0.7, g1=0.1), moffat(0.7)])[:, None])
+    features = psf_features(stamps)
+    assert features.shape == (3, 6)
+    assert np.array_equal(features[0], features[2])
+    assert features[1, 1] > features[0, 1] + 0.05
+    assert np.allclose(features[:, 5], 0)
+    assert np.allclose(psf_features(stamps[1])[0], features[1])
+    assert np.allclose(psf_features(replace(stamps, binning=2))[:, 0] - features[:, 0], np.log(2))
+
+
+def test_arrays_bring_it_back(small_posterior, galaxies):
+    familiarity = small_posterior.familiarity
+    arrays = familiarity.to_arrays()
+    assert {name: value.shape for name, value in arrays.items()} == Familiarity.shapes(16)
+    context = small_posterior.encode(galaxies.stamps).context
+    assert np.array_equal(Familiarity.from_arrays(arrays).flags(galaxies.stamps, context), familiarity.flags(galaxies.stamps, context))
+
+
+def test_a_share_of_one_in_a_thousand_lies_beyond(small_simulator):
+    """With plain normal contexts the threshold is that of a chi-squared."""
+    from scipy.stats import chi2
+
+    one = small_simulator.draw_noiseless(range(4), seed=1)
+    rows = np.arange(20_000) % 4
+    clean = Noiseless(
+        theta=one.theta[rows], images=one.images[rows, :, :16, :16], psf=one.psf[rows], binning=one.binning[rows], ids=np.arange(20_000)
+    )
+    stamps = small_simulator.observe(clean, np.random.default_rng(0)).stamps
+    context = np.random.default_rng(0).normal(size=(20_000, 5)).astype(np.float32) * [1, 10, 0.1, 3, 0.02] + 7
+    cloud = Familiarity.of(stamps, context).context
+    assert np.isclose(cloud.threshold, 1.05 * chi2(5).ppf(0.999), rtol=0.1)
+    assert np.isclose(cloud.distance(context).mean(), 5, rtol=0.02)

@@ -1,0 +1,131 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import astroflow.training.fit as fit
+from astroflow.config import parse_recipe
+from astroflow.errors import ConfigError, OutputError
+from astroflow.posteriors.bundle import load_posterior
+from astroflow.training.fit import train_posterior
+from astroflow.training.recipe import EstimatorRecipe
+
+TINY = {
+    "simulations": {"simulator": "small"},
+    "summary": {"channels": {"image": [4], "psf": [2]}, "blocks": 0, "dense": [8], "context": 4},
+    "flow": {"layers": 1, "hidden": [8]},
+    "training": {"epochs": 3, "batch_size": 256, "learning_rate": 3e-3},
+}
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return parse_recipe(EstimatorRecipe, TINY, "tiny")
+
+
+@pytest.fixture
+def stopped(monkeypatch):
+    """Stop where the training would begin, and keep what it would begin with."""
+    seen = {}
+
+    def begin(estimator, feed, held_out, recipe, checkpoint, progress):
+        seen.update(estimator=estimator, feed=feed, checkpoint=checkpoint)
+        raise KilledError
+
+    monkeypatch.setattr(fit, "fit_estimator", begin)
+    return seen
+
+
+def test_the_bundle_says_how_it_was_trained(small_posterior, small_bundle, small_training_set, small_estimator, small_forward_model):
+    record = small_posterior.training
+    assert (record["seed"], record["simulations"], record["simulation_seed"], record["held_out"]) == (0, 1536, 5, 77)
+    assert record["turns"] is True
+    assert EstimatorRecipe.model_validate(record["recipe"]) == small_estimator
+    assert record["versions"]["tensorflow"].startswith("2.21")
+    assert small_posterior.forward_model == small_forward_model == small_training_set.recipe
+    history = json.loads((small_bundle / "history.json").read_text())
+    assert len(history) == record["epochs"]
+    assert record["held_out_log_score"] == max(-h["val_loss"] for h in history)
+    assert history[record["best_epoch"]]["val_loss"] == -record["held_out_log_score"]
+
+
+def test_training_learns(small_posterior, small_simulator, small_training_set):
+    history_gain = small_posterior.training["held_out_log_score"]
+    prior = small_simulator.parameters.prior.log_prob(small_training_set.read(1459, 1536).theta.astype(np.float64)).mean()
+    assert history_gain > prior + 4
+
+
+def test_a_killed_training_ends_with_the_same_bundle(tiny, small_training_set, tmp_path):
+    one, _ = train_posterior(tiny, small_training_set, tmp_path / "one", seed=2)
+
+    def kill(stage, done, total, figures):
+        if done == 8:  # in the second epoch of five steps each
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train_posterior(tiny, small_training_set, tmp_path / "other", seed=2, progress=kill)
+    assert not (tmp_path / "other").exists()
+    steps = []
+    other, result = train_posterior(tiny, small_training_set, tmp_path / "other", seed=2, progress=lambda *args: steps.append(args[1]))
+    assert steps == list(range(6, 16)), "it goes on after the first epoch"
+    assert len(result.history) == 3
+    assert other.digest == one.digest
+    assert load_posterior(tmp_path / "other").digest == one.digest
+    for name in ("config.json", "weights.safetensors", "golden.safetensors", "history.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes(), name
+
+
+def test_the_checkpoint_of_another_run_is_refused(tiny, small_training_set, tmp_path, stopped):
+    out = tmp_path / "bundle"
+    with pytest.raises(KilledError):
+        train_posterior(tiny, small_training_set, out, seed=2)
+    assert stopped["checkpoint"] == tmp_path / "bundle.checkpoint" / "state.safetensors"
+    with pytest.raises(
+        ConfigError, match=r"bundle.checkpoint holds the checkpoint of another training \(seed differ\); remove it, or give another --out"
+    ):
+        train_posterior(tiny, small_training_set, out, seed=3)
+    longer = tiny.model_copy(update={"training": tiny.training.model_copy(update={"epochs": 5})})
+    with pytest.raises(ConfigError, match=r"\(recipe differ\)"):
+        train_posterior(longer, small_training_set, out, seed=2)
+    with pytest.raises(ConfigError, match=r"\(data differ\)"):
+        train_posterior(tiny, replace(small_training_set, seed=99), out, seed=2)
+    with pytest.raises(KilledError):
+        train_posterior(tiny, small_training_set, out, seed=2)
+
+
+def test_a_folder_of_something_else_is_refused_before_hours_of_training(tiny, small_training_set, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("Introduction")
+    with pytest.raises(OutputError, match="is not empty and holds no bundle; give another --out"):
+        train_posterior(tiny, small_training_set, tmp_path / "thesis", seed=2)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis"]
+
+
+def test_stamps_are_turned_only_where_the_prior_allows_it(tiny, small_training_set, small_forward_model, tmp_path, stopped):
+    with pytest.raises(KilledError):
+        train_posterior(tiny, small_training_set, tmp_path / "a", seed=2)
+    assert stopped["feed"].turns
+    galaxy = small_forward_model["galaxy"] | {"dx_arcsec": {"kind": "normal", "mean": 0.05, "sd": 0.1, "low": -0.5, "high": 0.5}}
+    lopsided = replace(small_training_set, recipe=small_forward_model | {"galaxy": galaxy})
+    with pytest.raises(KilledError):
+        train_posterior(tiny, lopsided, tmp_path / "b", seed=2)
+    assert not stopped["feed"].turns
+    still = tiny.model_copy(update={"training": tiny.training.model_copy(update={"turns": False})})
+    with pytest.raises(KilledError):
+        train_posterior(still, small_training_set, tmp_path / "c", seed=2)
+    assert not stopped["feed"].turns
+
+
+def test_scales_are_those_of_training_galaxies(tiny, small_training_set, tmp_path, stopped):
+    with pytest.raises(KilledError):
+        train_posterior(tiny, small_training_set, tmp_path / "a", seed=2)
+    batch = next(iter(stopped["feed"].epoch(0)))
+    scale = stopped["estimator"].standardise
+    real = np.asarray(stopped["estimator"].target.inverse(batch["theta"]))
+    assert np.allclose(scale.mean, real.mean(0), atol=1e-4)
+    assert np.allclose(scale.scale, real.std(0), rtol=1e-3)

@@ -1,0 +1,36 @@
+import pytest
+
+from astroflow.config import parse_recipe
+from astroflow.errors import ConfigError
+from astroflow.training.recipe import EstimatorRecipe
+
+
+def parse(**data):
+    return parse_recipe(EstimatorRecipe, {"simulations": {"simulator": "demo_survey"}} | data, "here")
+
+
+def test_only_the_simulator_is_asked_for():
+    recipe = parse()
+    assert recipe.simulations.n == 40_000
+    assert recipe.training.turns
+    assert EstimatorRecipe.model_validate(recipe.model_dump(mode="json")) == recipe
+    with pytest.raises(ConfigError, match="missing key `simulations`"):
+        parse_recipe(EstimatorRecipe, {}, "here")
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"epochs": 0}, r"`training.epochs` \(= 0\)"),
+        ({"batch_size": 4}, r"`training.batch_size` \(= 4\)"),
+        ({"learning_rate": -1}, r"`training.learning_rate`"),
+        ({"learning_rate": float("nan")}, r"`training.learning_rate`"),
+        ({"ema": 1.0}, r"`training.ema`"),
+        ({"validation": 0.6}, r"`training.validation`"),
+        ({"warmup": 1}, r"`training.warmup`"),
+        ({"learning_rte": 1e-3}, r"unknown key `training.learning_rte`.* Did you mean 'learning_rate'\?"),
+    ],
+)
+def test_optimisations_that_cannot_work_are_refused(training, message):
+    with pytest.raises(ConfigError, match=message):
+        parse(training=training)
