@@ -67,10 +67,25 @@ def expand_path(text: str) -> str:
 
 
 def resolve_path(text: str, folder: Path | None) -> str:
-    """Expand a recipe's path and make it absolute: beside the recipe if it is there, else in the working folder."""
-    path = Path(expand_path(text))
-    beside = (folder or Path.cwd()) / path
-    return os.path.normpath((beside if beside.exists() else path).absolute())
+    """Expand a path, template or glob of a recipe and make it absolute.
+
+    Parameters
+    ----------
+    text : str
+        As the recipe says it; ``{column}`` and ``*`` may stand in it.
+    folder : Path or None
+        The recipe's folder, tried before the working folder.
+    """
+    expanded = expand_path(text)
+    if "://" in expanded or os.path.isabs(expanded):
+        return expanded
+    # Up to the first part that is filled in later, the path has to exist as it stands.
+    fixed = re.split(r"[{*?\[]", expanded, maxsplit=1)[0]
+    fixed = fixed if fixed == expanded else os.path.dirname(fixed)
+    for place in (folder.absolute(), Path.cwd()) if folder is not None else (Path.cwd(),):
+        if (place / fixed).exists():
+            return os.path.normpath(place / expanded)
+    return os.path.normpath(Path.cwd() / expanded)
 
 
 def _absolute(path: str, info: pydantic.ValidationInfo) -> str:

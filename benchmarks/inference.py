@@ -1,6 +1,6 @@
 """Catalog inference: images per second from a tile on disk to a Parquet part, one process, reading and writing included.
 
-The tile is a mock survey. The posterior is untrained: its speed is that of a trained one. The share of reading, framing, network, draws and writing is printed too.
+The tile is a mock survey. The posterior is untrained: its speed is that of a trained one. What each stage costs is printed too.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 """Drawing from the flow: the incremental sampler against `tfb.MaskedAutoregressiveFlow`'s own forward, same weights, one run.
 
-Seven parameters, five layers of 64-64, context 32: the size used for galaxies. Both are compiled with XLA. Rounds alternate, the median of their
-ratios is what counts.
+Seven parameters, five layers of 64-64, context 32: the size used for galaxies. Both are compiled with XLA. Rounds alternate; the
+median of their ratios is what counts.
 """
 
 import statistics

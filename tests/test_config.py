@@ -6,7 +6,17 @@ import pydantic
 import pytest
 import yaml
 
-from astroflow.config import Recipe, RecipePath, commented_defaults, expand_path, find_recipe, load_recipe, parse_recipe, read_yaml
+from astroflow.config import (
+    Recipe,
+    RecipePath,
+    commented_defaults,
+    expand_path,
+    find_recipe,
+    load_recipe,
+    parse_recipe,
+    read_yaml,
+    resolve_path,
+)
 from astroflow.errors import ConfigError
 from astroflow.sims.recipe import PARTS, SimulatorRecipe
 
@@ -224,3 +234,20 @@ def test_the_printed_simulator_recipe_works_once_its_required_keys_are_filled():
     simulator, resolved = build_simulator(data)
     assert simulator.parameters.names == ("mag", "re_arcsec", "n", "e1", "e2", "dx_arcsec", "dy_arcsec")
     assert build_simulator(resolved)[1] == resolved
+
+
+def test_the_recipes_folder_comes_before_the_working_folder(tmp_path, monkeypatch):
+    recipe, work = tmp_path / "recipe", tmp_path / "work"
+    for folder in (recipe, work):
+        folder.mkdir()
+        (folder / "both.fits").touch()
+    (work / "here.fits").touch()
+    (work / "tiles").mkdir()
+    monkeypatch.chdir(work)
+    assert resolve_path("both.fits", recipe) == str(recipe / "both.fits")
+    assert resolve_path("here.fits", recipe) == str(work / "here.fits")
+    assert resolve_path("tiles/{tile}.fits", recipe) == str(work / "tiles" / "{tile}.fits")
+    assert resolve_path("{tile}.fits", recipe) == str(recipe / "{tile}.fits")
+    assert resolve_path("absent.fits", recipe) == str(work / "absent.fits")
+    assert resolve_path("/abs/a.fits", recipe) == "/abs/a.fits"
+    assert resolve_path("https://a.org/b.fits", recipe) == "https://a.org/b.fits"

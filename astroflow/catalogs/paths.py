@@ -1,14 +1,12 @@
 """Paths and files, before anybody parses them.
 
-Recipes travel between machines, so a path in one may hold `~`, `$NAME`, `${NAME}` or ``${NAME:-default}``, and a relative
-path is looked for beside the recipe first and in the working folder second. What is then opened must be an ordinary file with
-something in it: an address is never fetched and a device is never read.
+A path of a catalog recipe may hold column names in braces, one file per object or tile. What is then opened must be an ordinary
+file with something in it: an address is never fetched and a device is never read.
 """
 
-__all__ = ["check_file", "expand_path", "fill_template", "looks_like", "resolve_path", "template_fields"]
+__all__ = ["check_file", "fill_template", "looks_like", "template_fields"]
 
 import os
-import re
 import stat
 import string
 from collections.abc import Mapping
@@ -17,7 +15,6 @@ from typing import Any
 
 from astroflow.errors import ConfigError, InputError, nearest
 
-_VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::-(?P<default>[^}]*))?\}|(?P<plain>\w+))")
 _SIGNATURES = (
     (b"SIMPLE  =", "a FITS file"),
     (b"XTENSION", "a FITS extension without a primary header"),
@@ -33,49 +30,6 @@ _SIGNATURES = (
     (b"PAR1", "a Parquet file"),
     (b"version https://git-lfs", "a Git LFS pointer; fetch the real file"),
 )
-
-
-def expand_path(text: str) -> str:
-    """Expand ``~``, ``$NAME``, ``${NAME}`` and ``${NAME:-default}``.
-
-    Raises
-    ------
-    ConfigError
-        If a variable without a default is not set.
-    """
-
-    def value(match: re.Match[str]) -> str:
-        name = match["braced"] or match["plain"]
-        found = os.environ.get(name) or match["default"]
-        if found is None:
-            raise ConfigError(
-                f"path {text!r} needs the environment variable {name}, which is not set; set it, or write ${{{name}:-default}}"
-            )
-        return found
-
-    return os.path.expanduser(_VARIABLE.sub(value, text))
-
-
-def resolve_path(text: str, folder: Path | None) -> str:
-    """Expand a path, template or glob of a recipe and make it absolute.
-
-    Parameters
-    ----------
-    text : str
-        As the recipe says it; ``{column}`` and ``*`` may stand in it.
-    folder : Path or None
-        The recipe's folder, tried before the working folder.
-    """
-    expanded = expand_path(text)
-    if "://" in expanded or os.path.isabs(expanded):
-        return expanded
-    # Up to the first part that is filled in later, the path has to exist as it stands.
-    fixed = re.split(r"[{*?\[]", expanded, maxsplit=1)[0]
-    fixed = fixed if fixed == expanded else os.path.dirname(fixed)
-    for place in (folder.absolute(), Path.cwd()) if folder is not None else (Path.cwd(),):
-        if (place / fixed).exists():
-            return os.path.normpath(place / expanded)
-    return os.path.normpath(Path.cwd() / expanded)
 
 
 def template_fields(template: str) -> list[str]:

@@ -12,19 +12,15 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from astroflow.catalogs.paths import resolve_path, template_fields
-from astroflow.config import Recipe, find_recipe, parse_recipe, read_yaml
+from astroflow.catalogs.paths import template_fields
+from astroflow.config import Recipe, RecipePath, find_recipe, parse_recipe, read_yaml
 from astroflow.errors import ConfigError, nearest
 
 Name = Annotated[str, pydantic.Field(min_length=1)]
 
 
-def _absolute(path: str, info: pydantic.ValidationInfo) -> str:
-    return resolve_path(path, (info.context or {}).get("folder"))
-
-
-DataPath = Annotated[Name, pydantic.AfterValidator(_absolute)]
-"""A file, path template or pattern; see `astroflow.catalogs.paths` for how it is found."""
+DataPath = Annotated[RecipePath, pydantic.Field(min_length=1)]
+"""A file, path template or pattern."""
 
 
 class TableFile(Recipe):

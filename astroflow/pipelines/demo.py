@@ -62,7 +62,8 @@ def demo(out: Path, *, recipe: str = "demo", workers: int | None = None) -> list
     row = _brightest(table)
     side = simulator.stamp.size * max(simulator.stamp.binning)
     galaxy = _cut_one(survey, float(table["x"][row]), float(table["y"][row]), side, out / "query")
-    answer = query(galaxy.image, psf=survey.psf, rms=str(galaxy.rms), bundle=out / "bundle", out=out / "query", seed=SEED,
+    answer = query(
+        galaxy.image, psf=survey.psf, rms=str(galaxy.rms), mask=galaxy.mask, bundle=out / "bundle", out=out / "query", seed=SEED,
         zero_point=simulator.stamp.zero_point, gain=galaxy.gain, x=galaxy.x, y=galaxy.y,
     )  # fmt: skip
     lines.append(f"query of galaxy {table['id'][row]}: {answer.lines[0]}")
@@ -103,6 +104,7 @@ class _Galaxy(NamedTuple):
 
     image: Path
     rms: Path
+    mask: Path
     gain: float
     x: float
     y: float
@@ -110,11 +112,16 @@ class _Galaxy(NamedTuple):
 
 def _cut_one(survey: MockSurvey, x: float, y: float, side: int, folder: Path) -> _Galaxy:
     """Cut one galaxy from the tile, as a survey's cutout service would."""
-    pixels, header = read_fits_image(survey.image)
-    noise, _ = read_fits_image(survey.noise)
+    header = read_fits_image(survey.image)[1]
     left, low = max(round(x - (side - 1) / 2), 0), max(round(y - (side - 1) / 2), 0)
     window = (slice(low, low + side), slice(left, left + side))
     wcs = WCS(header)[window].to_header()
-    for name, array in (("galaxy.fits", pixels), ("galaxy_rms.fits", noise)):
-        write_fits_image(folder / name, array[window], wcs)
-    return _Galaxy(folder / "galaxy.fits", folder / "galaxy_rms.fits", float(header.get("GAIN", np.inf)), x - left, y - low)
+
+    def cut(whole: Path, name: str) -> Path:
+        write_fits_image(folder / name, read_fits_image(whole)[0][window], wcs)
+        return folder / name
+
+    return _Galaxy(
+        image=cut(survey.image, "galaxy.fits"), rms=cut(survey.noise, "galaxy_rms.fits"), mask=cut(survey.mask, "galaxy_mask.fits"),
+        gain=float(header.get("GAIN", np.inf)), x=x - left, y=y - low,
+    )  # fmt: skip

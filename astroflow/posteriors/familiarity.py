@@ -104,9 +104,11 @@ class Familiarity:
 
 def psf_features(stamps: Stamps) -> Array:
     """Return ``(N, 6)`` PSF features: log sigma (arcsec), e1, e2, fourth moment, core share, log2 of the binning."""
+    if not len(stamps):
+        return np.zeros((0, PSF_FEATURES))
     # equal PSFs (one per tile) are measured once
     flat = np.ascontiguousarray(stamps.psf[:, 0])
-    _, first, inverse = np.unique(flat.reshape(len(flat), flat.shape[1] * flat.shape[2]), axis=0, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(flat.reshape(len(flat), -1), axis=0, return_index=True, return_inverse=True)
     m = {name: value[inverse.ravel()] for name, value in measure_psf(flat[first]).items()}
     # what moment-measuring reads off a given PSF depends on the sampling, so it is part of the features
     return np.stack(

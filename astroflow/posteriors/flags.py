@@ -54,7 +54,7 @@ class Flag(IntFlag):
 UNUSABLE = int(Flag.NO_DATA | Flag.BAD_POSITION | Flag.NO_SIGNAL | Flag.BAD_PSF | Flag.BAD_RMS | Flag.READ_ERROR | Flag.CENTRE_MASKED)
 """Any of these bits: no posterior, parameters are null."""
 
-SUSPECT = int(Flag.CROPPED | Flag.OOD_PSF | Flag.OOD_RMS | Flag.OOD_IMAGE | Flag.LOW_SNR | Flag.AT_BOUND | Flag.MASKED)
+SUSPECT = int(Flag.CROPPED | Flag.OOD_PSF | Flag.OOD_RMS | Flag.OOD_IMAGE | Flag.LOW_SNR | Flag.AT_BOUND)
 
 
 def flag_names(value: int) -> list[str]:

@@ -1,9 +1,9 @@
 """Polishing: the flow alone, fitted once more to what the finished summary network says.
 
-While both are trained, the context of an image still moves from step to step, and the flow learns widths that allow for it. What is kept in the end
-is the moving average of the weights, whose contexts are steadier: its posteriors come out a few per cent too wide. So the
-simulations are encoded a few times more, each with fresh noise, and the flow is fitted to these contexts by maximum likelihood. The summary is
-not touched, a step costs a hundredth of a training step, and the result is kept only if the held-out score is better for it.
+While both are trained, the context of an image still moves from step to step, and the flow learns widths that allow for it. What is
+kept in the end is the moving average of the weights, whose contexts are steadier: its posteriors come out a few per cent too wide.
+So the simulations are encoded a few times more, each with fresh noise, and the flow is fitted to these contexts by maximum likelihood.
+The summary is not touched, a step costs a hundredth of a training step, and the result is kept only if the held-out score is better.
 """
 
 __all__ = ["polish_flow"]

@@ -1,39 +1,7 @@
-import os
-
 import pytest
 
-from astroflow.catalogs.paths import check_file, expand_path, fill_template, looks_like, resolve_path, template_fields
+from astroflow.catalogs.paths import check_file, fill_template, looks_like, template_fields
 from astroflow.errors import ConfigError, InputError
-
-
-def test_variables_have_values_defaults_or_an_error(monkeypatch):
-    monkeypatch.setenv("SURVEY", "/data/survey")
-    monkeypatch.delenv("NOT_SET", raising=False)
-    assert expand_path("$SURVEY/a.fits") == "/data/survey/a.fits"
-    assert expand_path("${SURVEY:-/elsewhere}/a.fits") == "/data/survey/a.fits"
-    assert expand_path("${NOT_SET:-../shared}/a_{id}.fits") == "../shared/a_{id}.fits"
-    assert expand_path("~/a") == os.path.expanduser("~/a")
-    with pytest.raises(
-        ConfigError, match=r"needs the environment variable NOT_SET, which is not set; set it, or write \$\{NOT_SET:-default\}"
-    ):
-        expand_path("$NOT_SET/a.fits")
-
-
-def test_the_recipes_folder_comes_before_the_working_folder(tmp_path, monkeypatch):
-    recipe, work = tmp_path / "recipe", tmp_path / "work"
-    for folder in (recipe, work):
-        folder.mkdir()
-        (folder / "both.fits").touch()
-    (work / "here.fits").touch()
-    (work / "tiles").mkdir()
-    monkeypatch.chdir(work)
-    assert resolve_path("both.fits", recipe) == str(recipe / "both.fits")
-    assert resolve_path("here.fits", recipe) == str(work / "here.fits")
-    assert resolve_path("tiles/{tile}.fits", recipe) == str(work / "tiles" / "{tile}.fits")
-    assert resolve_path("{tile}.fits", recipe) == str(recipe / "{tile}.fits")
-    assert resolve_path("absent.fits", recipe) == str(work / "absent.fits")
-    assert resolve_path("/abs/a.fits", recipe) == "/abs/a.fits"
-    assert resolve_path("https://a.org/b.fits", recipe) == "https://a.org/b.fits"
 
 
 def test_templates_take_columns_formats_and_whole_paths():

@@ -10,7 +10,8 @@ from astroflow.pipelines.demo import demo
 @pytest.fixture
 def recipe(recipe_folder, tmp_path):
     estimator = yaml.safe_load((recipe_folder / "estimator.yaml").read_text())
-    estimator["training"]["epochs"] = 3
+    estimator["simulations"]["n"] = 768
+    estimator["training"]["epochs"] = 2
     (tmp_path / "estimator.yaml").write_text(yaml.safe_dump(estimator))
     whole = {"train": {"recipe": "estimator.yaml", "seed": 5}, "validate_on": {"n": 100, "draws": 64}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(whole))
@@ -23,7 +24,7 @@ def test_the_whole_path(recipe, tmp_path, monkeypatch):
     """From a forward model to a posterior catalog and a query: what `make demo` does, small."""
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "demo"
-    lines = demo(out, recipe=str(recipe), workers=2)
+    lines = demo(out, recipe=str(recipe), workers=1)
     table = read_posterior_catalog(out / "inference" / "catalog")
     assert len(table) == 500
     counts = re.fullmatch(

@@ -88,7 +88,7 @@ def test_another_training_does_not_replace_a_bundle(finished, recipe_folder, sma
     with pytest.raises(OutputError, match=r"\(recipe differ\)"):
         train(finished.parent / "longer.yaml", out=finished, data=small_training_set.path, seed=0)
     # without --data the recipe's own simulations would be drawn with another seed
-    with pytest.raises(OutputError, match=r"\(simulation_seed differ\)"):
+    with pytest.raises(OutputError, match=r"\(recipe, simulation_seed differ\)"):
         train(recipe_folder / "estimator.yaml", out=finished, seed=0)
     assert digests(finished) == before
 

@@ -61,7 +61,8 @@ def weights(estimator):
 
 
 def equal(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+    """Within rounding: several threads may add up in another order."""
+    return one.keys() == other.keys() and all(np.allclose(one[name], other[name], rtol=1e-5, atol=1e-6) for name in one)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_a_killed_training_ends_as_an_undisturbed_one(undisturbed, tmp_path, kil
     resumed.standardise.scale.assign(undisturbed[0].standardise.scale)
     result = fit_estimator(resumed, feed, HELD_OUT, RECIPE, path)
     assert set(feed.asked) == set(range(killed_in[0], 4)), "finished epochs are not done again"
-    assert result.history == undisturbed[1].history
+    assert [pytest.approx(h, rel=1e-5) for h in result.history] == undisturbed[1].history
     assert result.best_epoch == undisturbed[1].best_epoch
     assert equal(weights(resumed), weights(undisturbed[0]))
 
@@ -112,7 +113,7 @@ def test_a_training_that_is_complete_only_loads(undisturbed, tmp_path):
     feed, again = Feed(), build()
     result = fit_estimator(again, feed, HELD_OUT, RECIPE, path)
     assert feed.asked == []
-    assert result.history == undisturbed[1].history
+    assert [pytest.approx(h, rel=1e-5) for h in result.history] == undisturbed[1].history
     assert equal(weights(again), weights(undisturbed[0]))
 
 
