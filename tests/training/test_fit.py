@@ -50,8 +50,9 @@ def test_the_bundle_says_how_it_was_trained(small_posterior, small_bundle, small
     assert small_posterior.forward_model == small_forward_model == small_training_set.recipe
     history = json.loads((small_bundle / "history.json").read_text())
     assert len(history) == record["epochs"]
-    assert record["held_out_log_score"] == max(-h["val_loss"] for h in history)
-    assert history[record["best_epoch"]]["val_loss"] == -record["held_out_log_score"]
+    scores = [-h["val_loss"] for h in history]
+    assert record["best_epoch"] == int(np.argmax(scores))
+    assert record["held_out_log_score"] >= max(scores) - 1e-4, "polishing is only kept where it helps"
 
 
 def test_training_learns(small_posterior, small_simulator, small_training_set):
@@ -71,8 +72,8 @@ def test_a_killed_training_ends_with_the_same_bundle(tiny, small_training_set, t
         train_posterior(tiny, small_training_set, tmp_path / "other", seed=2, progress=kill)
     assert not (tmp_path / "other").exists()
     steps = []
-    other, result = train_posterior(tiny, small_training_set, tmp_path / "other", seed=2, progress=lambda *args: steps.append(args[1]))
-    assert steps == list(range(6, 16)), "it goes on after the first epoch"
+    other, result = train_posterior(tiny, small_training_set, tmp_path / "other", seed=2, progress=lambda *args: steps.append(args[:2]))
+    assert [done for stage, done in steps if stage == "train"] == list(range(6, 16)), "it goes on after the first epoch"
     assert len(result.history) == 3
     # within rounding: several threads may add up in another order
     first, second = (json.loads((tmp_path / name / "history.json").read_text()) for name in ("one", "other"))
