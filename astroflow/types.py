@@ -221,6 +221,24 @@ class Simulation:
     def __len__(self) -> int:
         return len(self.theta)
 
+    def __getitem__(self, rows: slice | Sequence[int] | Array) -> "Simulation":
+        """Select galaxies as `Stamps` does."""
+        return Simulation(theta=self.theta[rows], stamps=self.stamps[rows], snr=self.snr[rows])
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Simulation]") -> "Simulation":
+        """Put simulations of one simulator one after the other."""
+        first = parts[0].stamps
+
+        def stack(name: str) -> Array:
+            return np.concatenate([np.asarray(getattr(part.stamps, name)) for part in parts])
+
+        stamps = Stamps(
+            images=stack("images"), psf=stack("psf"), rms=stack("rms"), mask=stack("mask"), gain=stack("gain"),
+            binning=stack("binning"), ids=stack("ids"), zero_point=first.zero_point, pixel_scale_arcsec=first.pixel_scale_arcsec,
+        )  # fmt: skip
+        return cls(theta=np.concatenate([p.theta for p in parts]), stamps=stamps, snr=np.concatenate([p.snr for p in parts]))
+
 
 def _numeric(name: str, value: Any) -> Array:
     """Return float32 in the machine's byte order (survey files are big-endian); masked values become NaN."""

@@ -9,14 +9,17 @@ import numpy as np
 from astroflow.diagnostics.baseline import LinearGaussianBaseline
 from astroflow.diagnostics.calibration import CalibrationReport, calibrate
 from astroflow.errors import ConfigError
+from astroflow.pipelines.progress import reporter
 from astroflow.plots.calibration import plot_accuracy, plot_calibration
 from astroflow.plots.style import save_figure
 from astroflow.posteriors.bundle import load_posterior
 from astroflow.posteriors.flags import Flag
 from astroflow.provenance import provenance, write_json
 from astroflow.sims.recipe import load_simulator, simulator_from_data
+from astroflow.sims.simulator import Simulator
 from astroflow.types import Simulation
 
+BLOCK = 100
 BASELINE_SHARE = 1.5
 """The baseline regression is fitted on this many times as many simulations as are scored."""
 
@@ -64,9 +67,8 @@ def validate(
         raise ConfigError(f"this bundle was trained on {reference!r}; name it with --simulator to allow importing it")
     model = load_simulator(simulator) if simulator else simulator_from_data(posterior.forward_model)
     fitted = round(n * BASELINE_SHARE)
-    drawn = model.draw(np.arange(n + fitted), seed)
-    held_out = Simulation(theta=drawn.theta[:n], stamps=drawn.stamps[:n], snr=drawn.snr[:n])
-    for_baseline = Simulation(theta=drawn.theta[n:], stamps=drawn.stamps[n:], snr=drawn.snr[n:])
+    drawn = _drawn(model, n + fitted, seed)
+    held_out, for_baseline = drawn[:n], drawn[n:]
     encoded = posterior.encode(held_out.stamps)
     usable = encoded.framed.usable
     draws = posterior.sample(encoded, n_draws, seed)
@@ -91,3 +93,14 @@ def validate(
 def summary(report: CalibrationReport) -> list[str]:
     """Return a validation as lines for a terminal: coverage, and posterior-to-prior widths per bin of S/N."""
     return [*report.coverage_table(), *report.contraction_table()]
+
+
+def _drawn(model: Simulator, n: int, seed: int) -> Simulation:
+    """Draw simulations of ids 0 .. n-1, telling how far it is."""
+    parts = []
+    with reporter("validate", "images") as progress:
+        for start in range(0, n, BLOCK):
+            progress("simulate", start, n, {})
+            parts.append(model.draw(np.arange(start, min(start + BLOCK, n)), seed))
+        progress("simulate", n, n, {})
+    return Simulation.joined(parts)

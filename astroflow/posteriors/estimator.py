@@ -7,7 +7,7 @@ Everything heavy runs at one fixed batch size, the last batch padded, with base 
 what else is asked in the same call.
 """
 
-__all__ = ["BATCH", "Estimator"]
+__all__ = ["BATCH", "DRAWS", "Estimator"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,6 +27,8 @@ from astroflow.types import Array
 
 BATCH = 64
 """Images per network call. Every call has this many, padded where needed."""
+DRAWS = 128
+"""Draws per image and call of the sampler, padded likewise: it is compiled once for all numbers of draws."""
 
 
 class Estimator:
@@ -114,7 +116,7 @@ class Estimator:
         return context, extra
 
     def _sample_graph(self, noise: Any, context: Any) -> Any:
-        z = self.flow.forward(noise, context[:, None, :])
+        z = self.flow.draw(noise, context)
         return self.target.forward(z * self.standardise.scale + self.standardise.mean)
 
     def _log_prob_graph(self, theta: Any, context: Any) -> Any:
@@ -156,8 +158,12 @@ class Estimator:
         out = np.empty(noise.shape, np.float32)
         for start in range(0, len(context), BATCH):
             stop = min(start + BATCH, len(context))
-            draws = self._sample(tf.constant(_padded(noise[start:stop])), tf.constant(_padded(context[start:stop])))
-            out[start:stop] = draws.numpy()[: stop - start]
+            rows = tf.constant(_padded(context[start:stop]))
+            for first in range(0, noise.shape[1], DRAWS):
+                block = noise[start:stop, first : first + DRAWS]
+                missing = DRAWS - block.shape[1]
+                draws = self._sample(tf.constant(_padded(np.pad(block, [(0, 0), (0, missing), (0, 0)]))), rows)
+                out[start:stop, first : first + DRAWS] = draws.numpy()[: stop - start, : block.shape[1]]
         return out
 
     def log_prob(self, theta: Array, context: Array) -> Array:

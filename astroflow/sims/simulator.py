@@ -12,7 +12,6 @@ __all__ = ["Simulator"]
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -74,7 +73,7 @@ class Simulator:
         """
         clean = self.draw_noiseless(ids, seed)
         parts = [self.observe(_row(clean, i), generator(seed, "observation", identity)) for i, identity in enumerate(clean.ids.tolist())]
-        return _joined(parts, clean.ids)
+        return Simulation.joined(parts)
 
     def draw_noiseless(self, ids: Sequence[int] | Sequence[str] | Array, seed: int) -> Noiseless:
         """Draw galaxies and PSFs without noise: the slow half of `draw`."""
@@ -168,16 +167,3 @@ class Simulator:
 def _row(clean: Noiseless, i: int) -> Noiseless:
     rows = slice(i, i + 1)
     return Noiseless(**{f.name: getattr(clean, f.name)[rows] for f in fields(clean)})
-
-
-def _joined(parts: Sequence[Simulation], ids: Array) -> Simulation:
-    first = parts[0].stamps
-
-    def stack(name: str) -> Any:
-        return np.concatenate([getattr(part.stamps, name) for part in parts])
-
-    stamps = Stamps(
-        images=stack("images"), psf=stack("psf"), rms=stack("rms"), mask=stack("mask"), gain=stack("gain"),
-        binning=stack("binning"), ids=ids, zero_point=first.zero_point, pixel_scale_arcsec=first.pixel_scale_arcsec,
-    )  # fmt: skip
-    return Simulation(theta=np.concatenate([p.theta for p in parts]), stamps=stamps, snr=np.concatenate([p.snr for p in parts]))

@@ -9,6 +9,7 @@ __all__ = ["TrainingSet"]
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -157,8 +158,10 @@ class TrainingSet:
 
     def clear_stages(self) -> None:
         """Remove what killed writers have left beside the training set. Only call while nobody writes."""
+        ours = re.compile(rf"\.{re.escape(self.path.name)}\.(\d+\.)?[0-9a-f]{{32}}")
         for stage in self.path.parent.glob(f".{self.path.name}.*"):
-            shutil.rmtree(stage, ignore_errors=True)
+            if ours.fullmatch(stage.name):
+                shutil.rmtree(stage, ignore_errors=True)
 
     def read(self, start: int, stop: int) -> Noiseless:
         """Read simulations `start` .. `stop`.

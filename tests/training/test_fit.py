@@ -15,7 +15,7 @@ TINY = {
     "simulations": {"simulator": "small"},
     "summary": {"channels": {"image": [4], "psf": [2]}, "blocks": 0, "dense": [8], "context": 4},
     "flow": {"layers": 1, "hidden": [8]},
-    "training": {"epochs": 3, "batch_size": 256, "learning_rate": 3e-3},
+    "training": {"epochs": 3, "batch_size": 256, "learning_rate": 3e-3, "polish": 0},
 }
 
 
