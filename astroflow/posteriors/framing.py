@@ -254,19 +254,19 @@ def _frame_psfs(cutouts: Sequence[Cutout], binnings: Sequence[int], kept: Sequen
     out = np.zeros((len(cutouts), 1, size, size), np.float32)
     out[:, :, size // 2, size // 2] = 1.0
     flags = np.zeros(len(cutouts), np.int64)
-    groups: dict[tuple[tuple[int, ...], int, int], dict[bytes, list[int]]] = {}
+    groups: dict[tuple[tuple[int, ...], int, int, bool], dict[bytes, list[int]]] = {}
     for i, (cutout, binning) in enumerate(zip(cutouts, binnings, strict=True)):
         if cutout.psf is None:
             flags[i] = 0 if cutout.flags & UNUSABLE else int(Flag.BAD_PSF)
             continue
         psf = np.ascontiguousarray(cutout.psf, np.float32)
-        # stamps that come binned bring a PSF at their own scale
+        # stamps that come binned bring a PSF at their own scale, centred before it was binned
         steps = 1 if kept[i] is not None else binning
-        key = (psf.shape, cutout.psf_oversampling, steps)
+        key = (psf.shape, cutout.psf_oversampling, steps, (kept[i] or 1) == 1)
         groups.setdefault(key, {}).setdefault(psf.tobytes(), []).append(i)
-    for (shape, oversampling, binning), members in groups.items():
+    for (shape, oversampling, binning, native), members in groups.items():
         distinct = np.stack([np.frombuffer(raw, np.float32).reshape(shape) for raw in members])
-        report = tidy_psf(distinct)
+        report = tidy_psf(distinct, recentre=native)
         images = psf_at_stamp_scale(report.images, oversampling=oversampling, binning=binning, size=size)
         raised = (
             report.bad * int(Flag.BAD_PSF) | report.renormalised * int(Flag.PSF_NORMALISED) | report.recentred * int(Flag.PSF_RECENTRED)

@@ -121,13 +121,16 @@ def _shift(images: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return out[..., pad : pad + h, pad : pad + w]
 
 
-def tidy_psf(psf: np.ndarray) -> PSFReport:
+def tidy_psf(psf: np.ndarray, *, recentre: bool = True) -> PSFReport:
     """Normalise and recentre PSF images, and say which ones cannot be used.
 
     Parameters
     ----------
     psf : ndarray
         ``(N, B, h, w)`` PSF images; any sides, any positive sum, negative wings allowed.
+    recentre : bool
+        False for PSFs that were binned after they had been centred: the centroid of a lopsided PSF depends on its sampling, and moving
+        it once more would contradict the image.
     """
     images = np.asarray(psf, np.float64)
     n = len(images)
@@ -146,7 +149,7 @@ def tidy_psf(psf: np.ndarray) -> PSFReport:
     core = np.isfinite(m["core"]) & (m["core"] > 0.05) & (m["core"] > LEAST_CONTRAST * share)
     usable = positive & core
     off = np.hypot(m["x"], m["y"])
-    move = usable & (off > 0.01)
+    move = usable & (off > 0.01) & recentre
     shift = np.where(move, 1.0, 0.0)
     moved = _shift(images, -m["x"] * shift, -m["y"] * shift)
     images = np.where(move[..., None, None], moved, images)
@@ -157,7 +160,7 @@ def tidy_psf(psf: np.ndarray) -> PSFReport:
         images=images.astype(np.float32),
         bad=~usable.all(1),
         renormalised=(usable & (np.abs(total - 1) > SUM_TOLERANCE)).any(1),
-        recentred=(usable & (off > CENTRE_TOLERANCE_PIX)).any(1) | np.full(n, even),
+        recentred=(move & (off > CENTRE_TOLERANCE_PIX)).any(1) | np.full(n, even),
     )
 
 

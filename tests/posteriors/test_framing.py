@@ -3,6 +3,7 @@ from dataclasses import replace
 import galsim
 import numpy as np
 import pytest
+from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +11,12 @@ import astroflow.posteriors.framing as framing
 from astroflow.errors import InputError
 from astroflow.posteriors.flags import UNUSABLE, Flag
 from astroflow.posteriors.framing import apparent_radius, frame
+from astroflow.posteriors.inputs import network_inputs
+from astroflow.sims.distributions import LogUniform
+from astroflow.sims.galaxies import SersicGalaxy
+from astroflow.sims.noise import RMSNoise
+from astroflow.sims.psfs import ImagePSF
+from astroflow.sims.simulator import Simulator
 from astroflow.sims.stamp import StampSpec
 from astroflow.types import Cutout, Stamps
 
@@ -293,7 +300,7 @@ def test_what_is_no_psf_makes_the_row_unusable_and_its_neighbour_not(psf):
 def test_equal_psfs_are_tidied_once(monkeypatch):
     seen = []
     real = framing.tidy_psf
-    monkeypatch.setattr(framing, "tidy_psf", lambda images: seen.append(len(images)) or real(images))
+    monkeypatch.setattr(framing, "tidy_psf", lambda images, **options: seen.append(len(images)) or real(images, **options))
     one, other, wide = psf_image(), psf_image(offset=(0.4, 0)), psf_image(31)
     got = framed(*[cutout(psf=p) for p in (one, other, one, wide, one.copy(), other, wide)])
     assert sorted(seen) == [1, 2]
@@ -450,3 +457,23 @@ def test_no_cutouts_are_no_stamps():
     assert len(got.stamps) == 0
     assert got.flags.shape == (0,)
     assert got.shift_arcsec.shape == (0, 2)
+
+
+# -- training and inference see the same ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("binning", [1, 2, 4, 8])
+def test_simulated_stamps_reach_the_network_as_they_were_trained_on(tmp_path, binning):
+    # a lopsided PSF: its centroid moves when it is binned, which must not be taken for a PSF that is off-centre
+    lopsided = 0.8 * galsim.Gaussian(fwhm=0.5) + 0.2 * galsim.Gaussian(fwhm=0.7).shift(0.35, -0.2)
+    fits.PrimaryHDU(lopsided.drawImage(nx=39, ny=37, scale=0.2, dtype=np.float64).array).writeto(tmp_path / "psf.fits")
+    simulator = Simulator(
+        galaxy=SersicGalaxy(n=LogUniform(low=0.7, high=2.5), re_arcsec=LogUniform(low=0.3, high=7.0), n_table=8),
+        psf=ImagePSF(path=str(tmp_path / "psf.fits")),
+        noise=RMSNoise(rms=RMS),
+        stamp=SPEC.model_copy(update={"binning": (binning,), "re_pixels": (0.5, 8.0)}),
+    )
+    stamps = simulator.draw(range(8), seed=1).stamps
+    trained, seen = network_inputs(stamps), network_inputs(frame(stamps, simulator.stamp).stamps)
+    for name, values in trained.items():
+        np.testing.assert_allclose(seen[name], values, atol=2e-3, err_msg=name)
