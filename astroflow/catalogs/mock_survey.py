@@ -187,6 +187,10 @@ def _write_tables(
     write_parquet(pa.table([ids, ra, dec], schema=catalog), files.catalog)
     columns: dict[str, Any] = {"id": ids, "ra_true": true_ra, "dec_true": true_dec, "x_corner": corners[:, 0], "y_corner": corners[:, 1]}
     columns |= {name: theta[:, place] for place, name in enumerate(simulator.parameters.names)}
+    # what a posterior should find: offsets from the catalog's position, not from the pixel corner that the galaxy was drawn about
+    for axis, name in enumerate(("dx_arcsec", "dy_arcsec")):
+        if name in columns:
+            columns[name] = columns[name] + (corners - measured)[:, axis] * scale
     columns["trouble"] = np.array(["", *TROUBLES])[trouble].tolist()
     write_parquet(pa.table(columns), files.truth)
 

@@ -109,7 +109,7 @@ def infer(
     there = {p.index for p in partitions if job.part(p.index).exists()}
     waiting = [p for p in partitions if p.index not in there]
     arguments = ((source.only(p), p, job) for p in waiting)
-    with reporter("infer", "rows") as progress:
+    with reporter("rows") as progress:
 
         def count(counts: dict[str, int]) -> None:
             for name in totals:

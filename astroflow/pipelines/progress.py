@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from astroflow.types import Progress
 
@@ -13,57 +14,56 @@ LINE_SECONDS = 15.0
 
 
 @contextlib.contextmanager
-def reporter(label: str, unit: str) -> Iterator[Progress]:
+def reporter(unit: str) -> Iterator[Progress]:
     """Yield a progress callback ``(stage, done, total, figures)`` that draws to stderr.
 
-    Rates and the time left count from the first call, so what a resumed run found done already does not flatter them.
+    Rates and the time left count from a stage's first call, so what a resumed run found done already does not flatter them.
 
     Parameters
     ----------
-    label : str
-        What is under way.
     unit : str
         What is counted: ``"images"``, ``"steps"``.
     """
     if sys.stderr.isatty():
-        with _bar(label, unit) as callback:
+        with _bar(unit) as callback:
             yield callback
         return
-    first: list[tuple[float, int]] = []
-    last = [0.0]
+    first: dict[str, tuple[float, int]] = {}
+    last: dict[str, float] = {}
 
     def line(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
         now = time.monotonic()
-        if not first:
-            first.append((now, done))
-            last[0] = now
+        if stage not in first:
+            first[stage], last[stage] = (now, done), now
             if done < total:
                 return
-        if now - last[0] < LINE_SECONDS and done < total:
+        if now - last[stage] < LINE_SECONDS and done < total:
             return
-        last[0] = now
-        print(f"{label}: {done}/{total} {unit}{_pace(first[0], now, done, total, unit)}{_figures(figures)}", file=sys.stderr, flush=True)
+        last[stage] = now
+        print(
+            f"{stage}: {done}/{total} {unit}{_pace(first[stage], now, done, total, unit)}{_figures(figures)}", file=sys.stderr, flush=True
+        )
 
     yield line
 
 
 @contextlib.contextmanager
-def _bar(label: str, unit: str) -> Iterator[Progress]:
+def _bar(unit: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[extra]}"))
     with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=None, extra="")
-        first: list[tuple[float, int]] = []
+        tasks: dict[str, Any] = {}
+        first: dict[str, tuple[float, int]] = {}
 
         def update(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
             now = time.monotonic()
-            if not first:
-                first.append((now, done))
-            extra = f"{unit}{_pace(first[0], now, done, total, unit)}{_figures(figures)}"
-            bar.update(task, completed=done, total=total, extra=extra)
+            if stage not in first:
+                first[stage], tasks[stage] = (now, done), bar.add_task(stage, total=None, extra="")
+            extra = f"{unit}{_pace(first[stage], now, done, total, unit)}{_figures(figures)}"
+            bar.update(tasks[stage], completed=done, total=total, extra=extra)
 
         yield update
 

@@ -24,12 +24,13 @@ from astroflow.plots.comparison import plot_comparison
 from astroflow.plots.contact_sheet import plot_contact_sheet
 from astroflow.plots.style import save_figure
 from astroflow.posteriors.bundle import load_posterior
-from astroflow.posteriors.flags import UNUSABLE, Flag, flag_names
-from astroflow.posteriors.framing import Framed, frame
+from astroflow.posteriors.flags import SUSPECT, UNUSABLE, Flag, flag_names
+from astroflow.posteriors.framing import frame
 from astroflow.posteriors.posterior import Posterior
 from astroflow.provenance import write_json
+from astroflow.sims.psf_images import psf_at_stamp_scale, tidy_psf
 from astroflow.sims.recipe import simulator_from_data
-from astroflow.types import Array, Stamps
+from astroflow.types import Array, Cutout, Stamps
 
 LABELS = {"mag": "magnitude [mag]", "log10_re": "log10 R_e [arcsec]", "log10_n": "log10 n", "q": "axis ratio q"}
 
@@ -76,8 +77,8 @@ def report(inference: Path, *, bundle: Path, out: Path, recipe: ReportRecipe) ->
     lines += [f"  {name}: {count}" for name, count in numbers["flags"].items() if count]
     shown = min(recipe.contact_sheet, len(table))
     if shown:
-        framed = _framed(record, posterior, shown)
-        chi2 = _contact_sheet(posterior, framed, table[:shown], out / "contact_sheet.png")
+        cutouts = _read_again(record, posterior, shown)
+        chi2 = _contact_sheet(posterior, cutouts, table[:shown], out / "contact_sheet.png")
         numbers["reduced_chi2"] = [None if not np.isfinite(v) else float(v) for v in chi2]
     if recipe.published is not None:
         comparison = compare_published(table, recipe.published)
@@ -108,20 +109,21 @@ def compare_published(table: Any, recipe: PublishedRecipe) -> Comparison:
     return compare(published, inferred, error=error, flagged=np.asarray(table["quality"]) > 0)
 
 
-def _framed(record: dict[str, Any], posterior: Posterior, shown: int) -> Framed:
-    """Read and frame the first rows of the catalog again."""
+def _read_again(record: dict[str, Any], posterior: Posterior, shown: int) -> list[Cutout]:
+    """Read the first rows of the catalog again."""
     source = open_source(parse_catalog(record["catalog"]))
-    cutouts: dict[int, Any] = {}
+    cutouts: dict[int, Cutout] = {}
     for partition in source.partitions(record["rows_per_partition"]):
         wanted = tuple(row for row in partition.rows if row < shown)
         if wanted:
             some = Partition(partition.index, wanted, partition.tiles)
             cutouts |= dict(zip(wanted, source.read(some, posterior.stamp.size * max(posterior.stamp.binning)), strict=True))
-    return frame([cutouts[row] for row in range(shown)], posterior.stamp)
+    return [cutouts[row] for row in range(shown)]
 
 
-def _contact_sheet(posterior: Posterior, framed: Framed, table: Any, path: Path) -> Array:
+def _contact_sheet(posterior: Posterior, cutouts: list[Cutout], table: Any, path: Path) -> Array:
     """Draw the sheet and return reduced chi-squared per row."""
+    framed = frame(cutouts, posterior.stamp)
     stamps: Stamps = framed.stamps
     names = posterior.parameters.names
     theta = np.stack([np.ma.filled(np.ma.asarray(table[f"{name}_mean"], np.float64), np.nan) for name in names], -1)
@@ -132,11 +134,22 @@ def _contact_sheet(posterior: Posterior, framed: Framed, table: Any, path: Path)
     model = np.full(stamps.shape, np.nan, np.float32)
     rows = np.flatnonzero((flags & UNUSABLE) == 0)
     if len(rows) and "reference" not in posterior.forward_model:
-        model[rows] = simulator_from_data(posterior.forward_model).render(theta[rows], stamps[rows])
+        points = [_native_psf(cutouts[row]) for row in rows]
+        model[rows] = simulator_from_data(posterior.forward_model).render_binned(theta[rows], points, np.asarray(stamps.binning)[rows])
     chi2 = residuals(stamps, model, n_parameters=len(names)).reduced_chi2
     captions = []
     for row, identity in enumerate(np.asarray(table["id"]).tolist()):
-        text = f"{identity} x{int(stamps.binning[row])} $\\chi^2_r$={chi2[row]:.1f}"
-        captions.append(text + ("" if not flags[row] else "\n" + " ".join(flag_names(int(flags[row])))))
+        worrying = " ".join(flag_names(int(flags[row]) & (UNUSABLE | SUSPECT)))
+        captions.append(f"{identity} x{int(stamps.binning[row])} $\\chi^2_r$={chi2[row]:.1f} {worrying}".rstrip())
     save_figure(plot_contact_sheet(stamps, model, captions, flagged=np.asarray(table["quality"]) > 0), path)
     return chi2
+
+
+def _native_psf(cutout: Cutout) -> Array:
+    """Return a cutout's PSF, centred, at the scale of its pixels."""
+    assert cutout.psf is not None, "usable rows have a PSF"
+    images = tidy_psf(np.asarray(cutout.psf)[None]).images
+    if cutout.psf_oversampling > 1:
+        side = max(images.shape[-2:]) // cutout.psf_oversampling | 1
+        images = psf_at_stamp_scale(images, oversampling=cutout.psf_oversampling, binning=1, size=side)
+    return np.asarray(images[0, 0])

@@ -47,7 +47,7 @@ def simulate(
     missing = training_set.missing
     done = n - sum(len(training_set.rows(shard)) for shard in missing)
     if missing:
-        with reporter("simulate", "images") as progress, cluster(scheduler, workers) as client:
+        with reporter("images") as progress, cluster(scheduler, workers) as client:
             progress("simulate", done, n, {})
             for finished in bounded(client, simulate_shard, ((str(out.resolve()), shard) for shard in missing)):
                 done += finished

@@ -52,7 +52,7 @@ def train(
         raise IncompleteError(
             f"{data} lacks {len(training_set.missing)} of its shards; run `astroflow simulate` again with the same arguments to complete it"
         )
-    with reporter("train", "steps") as progress:
+    with reporter("steps") as progress:
         posterior, result = train_posterior(recipe, training_set, out, seed, progress)
     save_figure(plot_learning_curve(result.history), out / "learning_curve.png")
     return posterior

@@ -98,9 +98,9 @@ def summary(report: CalibrationReport) -> list[str]:
 def _drawn(model: Simulator, n: int, seed: int) -> Simulation:
     """Draw simulations of ids 0 .. n-1, telling how far it is."""
     parts = []
-    with reporter("validate", "images") as progress:
+    with reporter("images") as progress:
         for start in range(0, n, BLOCK):
-            progress("simulate", start, n, {})
+            progress("validate", start, n, {})
             parts.append(model.draw(np.arange(start, min(start + BLOCK, n)), seed))
-        progress("simulate", n, n, {})
+        progress("validate", n, n, {})
     return Simulation.joined(parts)

@@ -3,7 +3,7 @@
 Bits and names are frozen: a bit is never reused. ``docs/flags.md`` explains each; a test holds the two together.
 """
 
-__all__ = ["Flag", "UNUSABLE", "flag_names", "quality"]
+__all__ = ["SUSPECT", "UNUSABLE", "Flag", "flag_names", "quality"]
 
 from enum import IntFlag
 
@@ -55,6 +55,7 @@ UNUSABLE = int(Flag.NO_DATA | Flag.BAD_POSITION | Flag.NO_SIGNAL | Flag.BAD_PSF 
 """Any of these bits: no posterior, parameters are null."""
 
 SUSPECT = int(Flag.CROPPED | Flag.OOD_PSF | Flag.OOD_RMS | Flag.OOD_IMAGE | Flag.LOW_SNR | Flag.AT_BOUND)
+"""Any of these bits, and none above: a posterior that may mislead."""
 
 
 def flag_names(value: int) -> list[str]:

@@ -21,7 +21,7 @@ from astroflow.sims.galaxies import Galaxy
 from astroflow.sims.masks import MaskPopulation
 from astroflow.sims.noise import NoiseModel, add_noise
 from astroflow.sims.parameters import Parameters
-from astroflow.sims.psfs import PSFPopulation
+from astroflow.sims.psfs import PSFDraw, PSFPopulation
 from astroflow.sims.stamp import StampSpec
 from astroflow.types import Array, Noiseless, Simulation, Stamps
 
@@ -146,6 +146,32 @@ class Simulator:
                 point = galsim.InterpolatedImage(picture, scale=step / stamps.psf_oversampling, flux=1.0, gsparams=galaxy.gsparams)
                 scene = galsim.Convolve(galaxy, point)
                 out[i, band] = scene.drawImage(nx=width, ny=height, scale=step, method="no_pixel", dtype=np.float32).array
+        return out
+
+    def render_binned(self, theta: Array, psf: Sequence[Array], binning: Array) -> Array:
+        """Draw noiseless stamps of given parameters as `draw` does: through native PSFs, onto binned pixels.
+
+        Unlike `render`, which only has the PSF at the stamp's sampling, this stays exact where binned pixels undersample the PSF.
+
+        Parameters
+        ----------
+        theta : ndarray
+            ``(N, P)`` physical parameters.
+        psf : sequence of ndarray
+            N centred PSF images ``(h, w)`` at the native scale, pixel included.
+        binning : ndarray
+            ``(N,)`` binnings.
+
+        Returns
+        -------
+        ndarray
+            ``(N, 1, size, size)`` float32, image unit.
+        """
+        size, scale = self.stamp.size, self.stamp.pixel_scale_arcsec
+        out = np.empty((len(theta), 1, size, size), np.float32)
+        for stamp, row, point, b in zip(out, theta, psf, binning.tolist(), strict=True):
+            galaxy = self.galaxy.profile(self._named(row), self.stamp.zero_point, exact=True)
+            stamp[0] = PSFDraw(native_image=point).observed(galaxy, scale, b, size)
         return out
 
     def _named(self, theta: Array) -> dict[str, float]:

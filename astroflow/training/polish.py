@@ -80,13 +80,15 @@ def polish_flow(
         optimizer.apply(tape.gradient(loss, variables), variables)
 
     step = tf.function(fit)
+    if progress is not None:
+        progress("polish", 0, ROUNDS * steps, {})
     for turn in range(ROUNDS):
         order = generator(seed, "polish", turn).permutation(len(theta))
         for start in range(0, steps * size, size):
             rows = order[start : start + size]
             step(tf.constant(theta[rows]), tf.constant(context[rows]))
         if progress is not None:
-            progress("polish", turn + 1, ROUNDS, {})
+            progress("polish", (turn + 1) * steps, ROUNDS * steps, {})
     after = score()
     if after > before:
         return after

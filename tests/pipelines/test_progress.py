@@ -17,7 +17,7 @@ def clock(monkeypatch):
 
 
 def test_a_line_now_and_then_with_rate_and_time_left(clock, capsys):
-    with reporter("simulate", "images") as progress:
+    with reporter("images") as progress:
         for done in range(0, 2001, 100):
             progress("simulate", done, 2000, {})
             clock[0] += 5.0
@@ -30,7 +30,7 @@ def test_a_line_now_and_then_with_rate_and_time_left(clock, capsys):
 
 
 def test_a_resumed_run_is_not_flattered_by_what_was_there(clock, capsys):
-    with reporter("infer", "rows") as progress:
+    with reporter("rows") as progress:
         progress("infer", 1_000_000, 2_000_000, {"unusable": 3})
         clock[0] += 20.0
         progress("infer", 1_000_100, 2_000_000, {"unusable": 4})
@@ -38,7 +38,7 @@ def test_a_resumed_run_is_not_flattered_by_what_was_there(clock, capsys):
 
 
 def test_what_is_done_at_once_says_so(capsys):
-    with reporter("infer", "rows") as progress:
+    with reporter("rows") as progress:
         progress("infer", 60, 60, {})
     assert capsys.readouterr().err == "infer: 60/60 rows\n"
 
@@ -52,10 +52,22 @@ def test_a_terminal_shows_a_bar(clock, monkeypatch):
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("TERM", "xterm")
-    with reporter("train", "steps") as progress:
+    with reporter("steps") as progress:
         progress("train", 10, 100, {"loss": 1.25})
         clock[0] += 2.0
         progress("train", 50, 100, {"loss": -0.5})
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     assert "train" in text
     assert "50/100 steps, 20 steps/s, 2 s left, loss -0.5" in text
+
+
+def test_stages_are_counted_apart(clock, capsys):
+    with reporter("steps") as progress:
+        progress("train", 0, 100, {})
+        clock[0] += 50.0
+        progress("train", 100, 100, {})
+        progress("polish", 0, 10, {})
+        clock[0] += 1.0
+        progress("polish", 10, 10, {})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["train: 100/100 steps, 2.0 steps/s, 0 s left", "polish: 10/10 steps, 10 steps/s, 0 s left"]

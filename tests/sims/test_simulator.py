@@ -1,14 +1,19 @@
 from dataclasses import replace
 
+import galsim
 import numpy as np
 import pytest
 import scipy.stats
+from astropy.io import fits
 
 from astroflow.errors import ConfigError, InputError
 from astroflow.randomness import generator
-from astroflow.sims.distributions import Fixed
+from astroflow.sims.distributions import Fixed, LogUniform
+from astroflow.sims.galaxies import SersicGalaxy
 from astroflow.sims.masks import MaskPopulation
 from astroflow.sims.noise import RMSNoise
+from astroflow.sims.psfs import ImagePSF
+from astroflow.sims.simulator import Simulator
 from astroflow.sims.stamp import StampSpec
 from astroflow.types import Stamps
 
@@ -171,3 +176,21 @@ def test_the_stamps_that_come_out_can_be_built_again(drawn):
         ids=stamps.ids, zero_point=stamps.zero_point, pixel_scale_arcsec=stamps.pixel_scale_arcsec,
     )  # fmt: skip
     assert again == stamps
+
+
+def test_models_through_native_psfs_are_what_draw_makes(tmp_path):
+    narrow = galsim.Moffat(beta=3.0, fwhm=0.45).shear(g1=0.05, g2=0.02)  # undersampled once its pixels are binned by four
+    psf = narrow.drawImage(nx=31, ny=31, scale=0.2, dtype=np.float64).array
+    fits.PrimaryHDU(psf).writeto(tmp_path / "psf.fits")
+    simulator = Simulator(
+        galaxy=SersicGalaxy(n=LogUniform(low=0.7, high=2.0), n_table=32, re_arcsec=LogUniform(low=0.8, high=5.0)),
+        psf=ImagePSF(path=str(tmp_path / "psf.fits"), fwhm_scatter=0.0, ellipticity_sigma=0.0),
+        noise=RMSNoise(rms=0.1),
+        stamp=StampSpec(size=32, pixel_scale_arcsec=0.2, zero_point=27.0, psf_size=15, binning=(1, 4), re_pixels=(0.5, 6.0)),
+    )
+    clean = simulator.draw_noiseless(range(6), seed=2)
+    assert set(clean.binning) == {1, 4}
+    points = [simulator.psf.images[0]] * 6
+    model = simulator.render_binned(clean.theta, points, clean.binning)
+    peak = clean.images.max((1, 2, 3))
+    assert (np.abs(model - clean.images).max((1, 2, 3)) < 2e-3 * peak).all()
