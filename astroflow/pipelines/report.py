@@ -147,8 +147,7 @@ def _contact_sheet(posterior: Posterior, cutouts: list[Cutout], table: Any, path
 
 def _native_psf(cutout: Cutout) -> Array:
     """Return a cutout's PSF, centred, at the scale of its pixels."""
-    assert cutout.psf is not None, "usable rows have a PSF"
-    images = tidy_psf(np.asarray(cutout.psf)[None]).images
+    images = tidy_psf(np.asarray(cutout.psf)[None]).images  # usable rows have a PSF
     if cutout.psf_oversampling > 1:
         side = max(images.shape[-2:]) // cutout.psf_oversampling | 1
         images = psf_at_stamp_scale(images, oversampling=cutout.psf_oversampling, binning=1, size=side)
