@@ -46,7 +46,7 @@ Numbers = Any  # a NumPy array or a TensorFlow tensor
 def numpy_ops() -> Ops:
     """Return the functions for NumPy arrays."""
     return Ops(
-        log=np.log, exp=np.exp, sqrt=np.sqrt, clip=np.clip, log1p=np.log1p, expm1=np.expm1, ndtr=special.ndtr,
+        log=np.log, exp=np.exp, sqrt=np.sqrt, clip=_numpy_clip, log1p=np.log1p, expm1=np.expm1, ndtr=special.ndtr,
         ndtri=special.ndtri, stack=np.stack, where=np.where,
     )  # fmt: skip
 
@@ -60,6 +60,11 @@ def tensorflow_ops() -> Ops:
         log=tf.math.log, exp=tf.math.exp, sqrt=tf.math.sqrt, clip=tf.clip_by_value, log1p=tf.math.log1p,
         expm1=tf.math.expm1, ndtr=_tf_ndtr, ndtri=tf.math.ndtri, stack=tf.stack, where=tf.where,
     )  # fmt: skip
+
+
+def _numpy_clip(x: Numbers, low: float, high: float) -> Numbers:
+    # a third of np.clip's time for single numbers, which is how galaxies are drawn
+    return np.minimum(np.maximum(x, low), high)
 
 
 def _tf_ndtr(x: Numbers) -> Numbers:

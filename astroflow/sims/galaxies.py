@@ -17,6 +17,7 @@ __all__ = ["Galaxy", "SersicGalaxy", "axis_ratio"]
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -102,7 +103,7 @@ class SersicGalaxy(Recipe):
         )
         return Parameters(members=SERSIC_PARAMETERS, prior=JointPrior(blocks=blocks))
 
-    @property
+    @cached_property
     def nodes(self) -> np.ndarray:
         """The tabulated Sersic indices."""
         return np.geomspace(self.n.low, self.n.high, self.n_table)
@@ -121,13 +122,13 @@ class SersicGalaxy(Recipe):
         # GalSim's shear keeps the area, so its radius is the circularised one.
         radius = float(theta["re_arcsec"]) * math.sqrt(q)
         flux = 10 ** (0.4 * (zero_point - float(theta["mag"])))
-        n = float(np.clip(theta["n"], *GALSIM_SERSIC_RANGE))
+        n = min(max(float(theta["n"]), GALSIM_SERSIC_RANGE[0]), GALSIM_SERSIC_RANGE[1])
         if exact:
             galaxy = galsim.Sersic(n, half_light_radius=radius, flux=flux, gsparams=params)
         else:
             nodes = self.nodes
             step = math.log(nodes[1] / nodes[0])
-            position = float(np.clip(math.log(n / nodes[0]) / step, 0, len(nodes) - 1))
+            position = min(max(math.log(n / nodes[0]) / step, 0.0), len(nodes) - 1.0)
             lower = min(int(position), len(nodes) - 2)
             weight = position - lower
             galaxy = galsim.Sum(
