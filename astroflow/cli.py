@@ -108,13 +108,17 @@ def validate(
     simulator: Annotated[
         str | None, typer.Option(help="Validate on this forward model instead of the bundle's own.", show_default=False)
     ] = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a posterior's calibration on fresh simulations."""
     _load_tensorflow()
     from astroflow.pipelines.validate import validate as run_validate
 
-    report = run_validate(bundle, out=out, n=n, n_draws=draws, seed=seed, simulator=simulator)
+    report = run_validate(
+        bundle, out=out, n=n, n_draws=draws, seed=seed, simulator=simulator, scheduler=scheduler, workers=workers
+    )  # fmt: skip
     _say([*report.coverage_table(), *report.contraction_table(), *report.verdict])
     _result([out / "validation.json", out / "calibration.png", out / "accuracy.png"], {"passed": report.passed}, as_json)
 

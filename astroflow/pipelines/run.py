@@ -104,7 +104,7 @@ def run(name: str | Path, *, out: Path, scheduler: str | None = None, workers: i
     made = "was there already" if there else "trained"
     lines = [f"bundle {posterior.digest[:12]} {made}, held-out log score {posterior.training['held_out_log_score']:.2f} nats"]
     if recipe.validate_on is not None:
-        lines += _validated(recipe.validate_on, bundle, posterior.digest, out / "validation")
+        lines += _validated(recipe.validate_on, bundle, posterior.digest, out / "validation", scheduler, workers)
     for folder, job in recipe.infer.items():
         infer(
             job.catalog, bundle=bundle, out=out / folder, n_draws=job.draws, seed=job.seed, keep_samples=job.keep_samples,
@@ -118,7 +118,7 @@ def run(name: str | Path, *, out: Path, scheduler: str | None = None, workers: i
     return lines
 
 
-def _validated(stage: ValidateStage, bundle: Path, digest: str, out: Path) -> list[str]:
+def _validated(stage: ValidateStage, bundle: Path, digest: str, out: Path, scheduler: str | None, workers: int | None) -> list[str]:
     """Validate, unless this very validation is there already."""
     path = out / "validation.json"
     if path.is_file():
@@ -126,4 +126,5 @@ def _validated(stage: ValidateStage, bundle: Path, digest: str, out: Path) -> li
         same = (found["bundle"], found["simulations"], found["draws"], found["provenance"]["seed"], found["simulator"])
         if same == (digest, stage.n, stage.draws, stage.seed, None):
             return list(found["summary"])
-    return summary(validate(bundle, out=out, n=stage.n, n_draws=stage.draws, seed=stage.seed))
+    made = validate(bundle, out=out, n=stage.n, n_draws=stage.draws, seed=stage.seed, scheduler=scheduler, workers=workers)
+    return summary(made)

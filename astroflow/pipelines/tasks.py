@@ -1,9 +1,9 @@
-"""What workers do: pure functions, plain arguments in, one file and a small answer out. No Dask here.
+"""What workers do: pure functions, plain arguments in, one file or a modest answer out. No Dask here.
 
 A worker builds a simulator or loads a bundle once and keeps it for all its tasks.
 """
 
-__all__ = ["InferenceJob", "infer_partition", "part_counts", "prepare_worker", "read_part", "simulate_shard"]
+__all__ = ["InferenceJob", "draw_simulations", "infer_partition", "part_counts", "prepare_worker", "read_part", "simulate_shard"]
 
 import contextlib
 import functools
@@ -23,6 +23,7 @@ from astroflow.errors import BundleError, InputError
 from astroflow.sims.recipe import simulator_from_data
 from astroflow.sims.simulator import Simulator
 from astroflow.training.training_set import TrainingSet
+from astroflow.types import Simulation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,6 +66,11 @@ def simulate_shard(path: str, shard: int) -> int:
         simulator = _simulator(json.dumps(data.recipe, sort_keys=True))
         data.write(shard, simulator.draw_noiseless(np.asarray(rows), data.seed))
     return len(rows)
+
+
+def draw_simulations(data: str, start: int, stop: int, seed: int) -> tuple[int, Simulation]:
+    """Draw the simulations of ids `start` to `stop` of a forward model given as JSON; return `start` with them."""
+    return start, _simulator(data).draw(np.arange(start, stop), seed)
 
 
 @functools.lru_cache(maxsize=2)

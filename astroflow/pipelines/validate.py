@@ -2,32 +2,46 @@
 
 __all__ = ["summary", "validate"]
 
+import contextlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from astroflow.diagnostics.baseline import LinearGaussianBaseline
 from astroflow.diagnostics.calibration import CalibrationReport, calibrate
 from astroflow.errors import ConfigError
 from astroflow.pipelines.progress import reporter
+from astroflow.pipelines.scheduler import bounded, cluster
+from astroflow.pipelines.tasks import draw_simulations
 from astroflow.plots.calibration import plot_accuracy, plot_calibration
 from astroflow.plots.style import save_figure
 from astroflow.posteriors.bundle import load_posterior
 from astroflow.posteriors.flags import Flag
 from astroflow.provenance import provenance, write_json
-from astroflow.sims.recipe import load_simulator, simulator_from_data
-from astroflow.sims.simulator import Simulator
+from astroflow.sims.recipe import simulator_data
 from astroflow.types import Simulation
 
 BLOCK = 100
 BASELINE_SHARE = 1.5
 """The baseline regression is fitted on this many times as many simulations as are scored."""
 
+LEAST_SHARED = 1000
+"""A local cluster takes seconds to start; fewer simulations than this are drawn without one."""
 LEAST_SIMULATIONS, LEAST_DRAWS = 100, 32
 
 
 def validate(
-    bundle: Path, *, out: Path, n: int = 2000, n_draws: int = 256, seed: int = 20_000, simulator: str | None = None
+    bundle: Path,
+    *,
+    out: Path,
+    n: int = 2000,
+    n_draws: int = 256,
+    seed: int = 20_000,
+    simulator: str | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
 ) -> CalibrationReport:
     """Draw fresh simulations and measure ranks, coverage, accuracy and log score of a bundle's posterior on them.
 
@@ -45,6 +59,8 @@ def validate(
         Seeds the simulations; keep it different from the training's.
     simulator : str, optional
         Forward model to validate on, instead of the bundle's own. Needed for bundles trained on a simulator of your own Python.
+    scheduler, workers : optional
+        See `cluster`; a few simulations are drawn without one.
 
     Returns
     -------
@@ -65,9 +81,9 @@ def validate(
     if "reference" in posterior.forward_model and simulator is None:
         reference = posterior.forward_model["reference"]
         raise ConfigError(f"this bundle was trained on {reference!r}; name it with --simulator to allow importing it")
-    model = load_simulator(simulator) if simulator else simulator_from_data(posterior.forward_model)
+    forward_model = simulator_data(simulator) if simulator else posterior.forward_model
     fitted = round(n * BASELINE_SHARE)
-    drawn = _drawn(model, n + fitted, seed)
+    drawn = _drawn(forward_model, n + fitted, seed, scheduler, workers)
     held_out, for_baseline = drawn[:n], drawn[n:]
     encoded = posterior.encode(held_out.stamps)
     usable = encoded.framed.usable
@@ -95,12 +111,19 @@ def summary(report: CalibrationReport) -> list[str]:
     return [*report.coverage_table(), *report.contraction_table()]
 
 
-def _drawn(model: Simulator, n: int, seed: int) -> Simulation:
+def _drawn(forward_model: Mapping[str, Any], n: int, seed: int, scheduler: str | None, workers: int | None) -> Simulation:
     """Draw simulations of ids 0 .. n-1, telling how far it is."""
-    parts = []
-    with reporter("images") as progress:
-        for start in range(0, n, BLOCK):
-            progress("validate", start, n, {})
-            parts.append(model.draw(np.arange(start, min(start + BLOCK, n)), seed))
-        progress("validate", n, n, {})
-    return Simulation.joined(parts)
+    jobs = [(json.dumps(forward_model), start, min(start + BLOCK, n), seed) for start in range(0, n, BLOCK)]
+    parts: dict[int, Simulation] = {}
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(reporter("images"))
+        progress("validate", 0, n, {})
+        finished: Iterator[tuple[int, Simulation]]
+        if scheduler is None and n < LEAST_SHARED:
+            finished = itertools.starmap(draw_simulations, jobs)
+        else:
+            finished = bounded(stack.enter_context(cluster(scheduler, workers)), draw_simulations, jobs)
+        for start, part in finished:
+            parts[start] = part
+            progress("validate", sum(len(done) for done in parts.values()), n, {})
+    return Simulation.joined([parts[start] for start in sorted(parts)])

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+import astroflow.pipelines.validate as module
 from astroflow.errors import ConfigError
 from astroflow.pipelines.validate import summary, validate
 
@@ -37,6 +38,13 @@ def test_a_spoilt_bundle_does_not_pass(other_bundle, validated, tmp_path):
     assert any(line.startswith("FAIL") for line in report.verdict)
     assert report.log_score.mean < validated[1].log_score.mean
     assert json.loads((tmp_path / "validation.json").read_text())["passed"] is False
+
+
+def test_workers_draw_the_same_simulations(small_bundle, validated, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LEAST_SHARED", 0)
+    monkeypatch.setattr(module, "BLOCK", 30)
+    shared = validate(small_bundle, out=tmp_path, n=200, n_draws=64, seed=77, workers=2)
+    np.testing.assert_array_equal(shared.pit, validated[1].pit)
 
 
 def test_the_training_simulations_are_no_test(small_bundle, tmp_path):
