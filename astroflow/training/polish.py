@@ -21,9 +21,9 @@ from astroflow.training.loop import Feed
 from astroflow.training.recipe import TrainingRecipe
 from astroflow.types import Array, Progress
 
-BATCH = 256
-ROUNDS = 10
-LEARNING_RATE = 1e-3
+BATCH = 512
+ROUNDS = 20
+LEARNING_RATE = 2e-3
 
 
 def polish_flow(
@@ -79,7 +79,7 @@ def polish_flow(
             loss = -tf.reduce_mean(estimator.log_prob_graph(theta, context))
         optimizer.apply(tape.gradient(loss, variables), variables)
 
-    step = tf.function(fit)
+    step = tf.function(fit, jit_compile=True)
     if progress is not None:
         progress("polish", 0, ROUNDS * steps, {})
     for turn in range(ROUNDS):
