@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from astroflow.catalogs.sky import SkyFrame, position_angle, sky_ellipticity, sky_position
-from astroflow.sims.galaxies import axis_ratio
 from astroflow.sims.parameters import Parameters
+from astroflow.sims.sersics import axis_ratio
 from astroflow.types import Array
 
 

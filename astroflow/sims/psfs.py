@@ -47,11 +47,16 @@ class PSFDraw:
             scene = galsim.Convolve(galaxy, self.profile.withGSParams(galaxy.gsparams))
             return np.asarray(scene.drawImage(nx=size, ny=size, scale=step, dtype=np.float32).array)
         # Summing b x b pixels is a comb of b native pixels: fold it into the PSF and sample without a further pixel.
-        boxed = convolve2d(self.native_image, np.full((binning, binning), 1 / binning**2))
-        picture = galsim.Image(np.ascontiguousarray(boxed, np.float64))
+        picture = galsim.Image(np.ascontiguousarray(self.boxed(binning), np.float64))
         psf = galsim.InterpolatedImage(picture, scale=scale, flux=1.0, gsparams=galaxy.gsparams)
         scene = galsim.Convolve(galaxy, psf)
         return np.asarray(scene.drawImage(nx=size, ny=size, scale=step, dtype=np.float32, method="no_pixel").array)
+
+    def boxed(self, binning: int) -> np.ndarray:
+        """Return the native image with the binned pixel in it, still at the native sampling."""
+        if self.native_image is None:
+            raise ConfigError("this PSF is a profile: it has no native image")
+        return np.asarray(convolve2d(self.native_image, np.full((binning, binning), 1 / binning**2)))
 
     def image(self, scale: float, binning: int, size: int) -> np.ndarray:
         """Return the PSF with its pixel at the stamp's sampling, ``(size, size)``, unit sum."""

@@ -12,19 +12,25 @@ __all__ = ["Simulator"]
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from astroflow.errors import ConfigError, InputError
+from astroflow.errors import ConfigError, InputError, nearest
 from astroflow.randomness import generator
 from astroflow.sims.galaxies import Galaxy
 from astroflow.sims.masks import MaskPopulation
 from astroflow.sims.noise import NoiseModel, add_noise
 from astroflow.sims.parameters import Parameters
 from astroflow.sims.psfs import PSFDraw, PSFPopulation
+from astroflow.sims.sersics import SersicSum
 from astroflow.sims.stamp import StampSpec
 from astroflow.types import Array, Noiseless, Simulation, Stamps
 
+if TYPE_CHECKING:
+    from astroflow.sims.fourier.engine import FourierEngine
+
+ENGINES = ("galsim", "fourier")
 MAX_REDRAWS = 10_000
 
 
@@ -49,12 +55,34 @@ class Simulator:
     noise: NoiseModel
     stamp: StampSpec
     masks: MaskPopulation = field(default_factory=MaskPopulation)
+    engine: str = "galsim"
     name: str = "simulator"
+
+    def __post_init__(self) -> None:
+        _known(self.engine)
 
     @cached_property
     def parameters(self) -> Parameters:
         """The galaxy's parameters and their prior."""
         return self.galaxy.parameters
+
+    @cached_property
+    def fourier(self) -> "FourierEngine":
+        """The Fourier engine of this galaxy.
+
+        Raises
+        ------
+        ConfigError
+            If the galaxy is no sum of Sersic profiles.
+        """
+        from astroflow.sims.fourier.engine import FourierEngine
+
+        if not isinstance(self.galaxy, SersicSum):
+            raise ConfigError(
+                f"{self.name}: the Fourier engine draws sums of Sersic profiles (subclasses of astroflow.sims.sersics.SersicSum); "
+                f"{type(self.galaxy).__name__} is none. Use engine: galsim"
+            )
+        return FourierEngine(self.galaxy, self.parameters.names)
 
     def draw(self, ids: Sequence[int] | Sequence[str] | Array, seed: int) -> Simulation:
         """Draw one observed galaxy per id.
@@ -88,12 +116,20 @@ class Simulator:
         psf = np.empty((n, 1, psf_size, psf_size), np.float32)
         binning = np.empty(n, np.int64)
         scale = self.stamp.pixel_scale_arcsec
+        points = []
         for i, identity in enumerate(array.tolist()):
             binning[i], theta[i] = self._draw_theta(generator(seed, "theta", identity))
             point = self.psf.draw(generator(seed, "psf", identity), scale)
+            if self.engine == "fourier":
+                points.append(point)
+                continue
             galaxy = self.galaxy.profile(self._named(theta[i]), self.stamp.zero_point)
             images[i, 0] = point.observed(galaxy, scale, int(binning[i]), size)
             psf[i, 0] = point.image(scale, int(binning[i]), psf_size)
+        if points:
+            images[:, 0], stars = self.fourier.draw(theta, points, scale * binning, binning, size, psf_size, self.stamp.zero_point)
+            for i, point in enumerate(points):
+                psf[i, 0] = stars[i] if stars is not None else point.image(scale, int(binning[i]), psf_size)
         return Noiseless(theta=theta, images=images, psf=psf, binning=binning, ids=array)
 
     def observe(self, clean: Noiseless, rng: np.random.Generator) -> Simulation:
@@ -122,20 +158,21 @@ class Simulator:
         stamps : Stamps
             Gives the size, sampling, zero point and PSF of each image; its pixels are not looked at.
         engine : str
-            ``"galsim"``: GalSim with the exact profile, the slow reference.
+            ``"galsim"``: GalSim with the exact profile, the slow reference. ``"fourier"``: the same physics in batches, for galaxies that
+            are sums of Sersic profiles.
 
         Returns
         -------
         ndarray
             ``(N, B, H, W)`` float32, image unit.
         """
-        if engine != "galsim":
-            raise ConfigError(f"unknown rendering engine {engine!r}; known engines: galsim")
-        import galsim
-
         theta = np.atleast_2d(np.asarray(theta))
         if theta.shape != (len(stamps), len(self.parameters)):
             raise InputError(f"`theta` must have shape {(len(stamps), len(self.parameters))}; got {theta.shape}")
+        if _known(engine) == "fourier":
+            return self.fourier.render(theta, stamps)
+        import galsim
+
         out = np.empty(stamps.shape, np.float32)
         height, width = stamps.shape[2:]
         for i, row in enumerate(theta):
@@ -188,6 +225,12 @@ class Simulator:
             f"{self.name}: fewer than one in {MAX_REDRAWS} sizes of the prior suit binning {binning}; "
             f"change `stamp.binning`, `stamp.re_pixels` or the prior of `re_arcsec`"
         )
+
+
+def _known(engine: str) -> str:
+    if engine not in ENGINES:
+        raise ConfigError(f"unknown rendering engine {engine!r}; known engines: {', '.join(ENGINES)}.{nearest(engine, ENGINES)}")
+    return engine
 
 
 def _row(clean: Noiseless, i: int) -> Noiseless:

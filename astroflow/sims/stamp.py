@@ -60,8 +60,9 @@ class StampSpec(Recipe):
         return low, float(high)
 
     def serves(self, theta: Mapping[str, float], binning: int) -> bool:
-        """Say whether a galaxy's size suits a binning. A galaxy without `re_arcsec` suits every one."""
-        if "re_arcsec" not in theta:
+        """Say whether a galaxy's size suits a binning: its `re_arcsec`, or the largest ``*_re_arcsec``. Without any it suits every one."""
+        sizes = [value for name, value in theta.items() if name == "re_arcsec" or name.endswith("_re_arcsec")]
+        if not sizes:
             return True
         low, high = self.re_limits_arcsec(binning)
-        return low <= theta["re_arcsec"] <= high
+        return low <= max(sizes) <= high

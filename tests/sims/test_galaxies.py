@@ -6,8 +6,9 @@ import pydantic
 import pytest
 
 from astroflow.sims.distributions import Counts, LogUniform, Uniform
-from astroflow.sims.galaxies import Galaxy, SersicGalaxy, axis_ratio
+from astroflow.sims.galaxies import Galaxy, SersicGalaxy
 from astroflow.sims.priors import SizeMagnitudeBlock
+from astroflow.sims.sersics import axis_ratio
 
 GALAXY = SersicGalaxy(n=LogUniform(low=0.5, high=4.0))
 ZERO_POINT = 25.0

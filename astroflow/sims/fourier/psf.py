@@ -1,0 +1,173 @@
+"""PSFs on the modes of a stamp: from images of any sampling, and from GalSim profiles.
+
+An image is taken as GalSim takes it: as samples joined by its quintic interpolant, so that both engines draw the same PSF. Moffat,
+Kolmogorov and Gaussian profiles under any linear map are evaluated here, whole populations at once; any other GalSim
+profile (an optical one, a sum) is sampled by GalSim itself, once per PSF.
+"""
+
+__all__ = ["PSFFamily", "band_of_image", "band_of_profile", "describe_image", "describe_profile", "image_transform", "quadratic"]
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from astroflow.sims.fourier.grid import ModeGrid
+from astroflow.sims.fourier.radial import moffat_table
+from astroflow.types import Array
+
+MOFFAT_BINS = (1.1, 1.5, 2.0, 3.0, 4.5, 7.0, 12.0, 20.0)
+"""Slopes are tabulated in these ranges, a narrow one needing fewer terms."""
+PSF_FLOOR = 1e-3
+"""A PSF's transform below this is left out."""
+BANDS = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+"""Bands that are chosen from, in Nyquist frequencies: each is compiled once."""
+
+
+def image_transform(images: Any, oversampling: int, grid: ModeGrid) -> Any:
+    """Transform PSF images that include the pixel.
+
+    Parameters
+    ----------
+    images : tensor
+        ``(N, h, w)`` of unit sum, centred on ``((w-1)/2, (h-1)/2)``.
+    oversampling : int
+        PSF samples per pixel of the stamp.
+    grid : ModeGrid
+        Where it is wanted.
+
+    Returns
+    -------
+    tensor
+        ``(N, Mx, My)`` complex64.
+    """
+    import tensorflow as tf
+
+    height, width = images.shape[1:]
+    kx, ky = grid.kx / oversampling, grid.ky / oversampling  # radians per PSF sample
+
+    def waves(k: Array, side: int) -> tuple[Any, Any]:
+        angle = np.outer(np.arange(side) - (side - 1) / 2, k)
+        kernel = _quintic(tuple(k.tolist()))
+        return tf.constant(np.cos(angle) * kernel, tf.float32), tf.constant(np.sin(angle) * kernel, tf.float32)
+
+    (cos_x, sin_x), (cos_y, sin_y) = waves(kx, width), waves(ky, height)
+    turned = tf.transpose(tf.cast(images, tf.float32), [0, 2, 1])  # (N, w, h)
+    real, imaginary = tf.linalg.matmul(cos_x, turned, transpose_a=True), tf.linalg.matmul(sin_x, turned, transpose_a=True)
+    # exp(-ikx x) exp(-iky y) = (cx cy - sx sy) - i (sx cy + cx sy)
+    return tf.complex(
+        tf.linalg.matmul(real, cos_y) - tf.linalg.matmul(imaginary, sin_y),
+        -tf.linalg.matmul(imaginary, cos_y) - tf.linalg.matmul(real, sin_y),
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def _quintic(k: tuple[float, ...]) -> Array:
+    """Transform of GalSim's quintic interpolant at wavenumbers in radians per sample."""
+    import galsim
+
+    kernel = galsim.Quintic()
+    return np.array([kernel.kval(value) for value in k])
+
+
+@dataclass(frozen=True)
+class PSFFamily:
+    """PSFs that are transformed in the same way, so that they can share a batch.
+
+    `kind` is "image", "moffat", "kolmogorov", "gaussian" or "sampled"; `detail` is the oversampling of images, the range of Moffat
+    slopes, and nothing otherwise.
+    """
+
+    kind: str
+    detail: tuple[float, ...] = ()
+
+    def transform(self, arrays: Mapping[str, Any], grid: ModeGrid) -> Any:
+        """Return the transform ``(N, Mx, My)``, pixel included, of the PSFs that `arrays` hold, each ``(N, ...)``."""
+        import tensorflow as tf
+
+        if self.kind == "image":
+            return image_transform(arrays["image"], int(self.detail[0]), grid)
+        if self.kind == "sampled":
+            return arrays["modes"] * tf.constant(_pixel(grid), tf.complex64)
+        k_squared = quadratic(arrays["metric"], grid)
+        if self.kind == "moffat":
+            values = moffat_table(*self.detail).evaluate(arrays["shape"], k_squared)
+        elif self.kind == "kolmogorov":
+            values = tf.exp(-(tf.maximum(k_squared, 1e-12) ** (5 / 6)))
+        else:
+            values = tf.exp(-0.5 * k_squared)
+        values *= tf.constant(_pixel(grid), tf.float32)
+        return tf.complex(values, tf.zeros_like(values)) * grid.shifted(arrays["offset"][:, 0], arrays["offset"][:, 1])
+
+
+def describe_image(image: Array, oversampling: int) -> tuple[PSFFamily, dict[str, Array]]:
+    """Describe a PSF image ``(h, w)`` of unit sum that includes the pixel of its stamp."""
+    return PSFFamily("image", (oversampling, *image.shape)), {"image": np.asarray(image, np.float32)}
+
+
+def describe_profile(profile: Any, step: float, grid: ModeGrid) -> tuple[PSFFamily, dict[str, Array]]:
+    """Describe a GalSim profile without the pixel, for a stamp of pixels of `step` arcsec."""
+    import galsim
+
+    moved = isinstance(profile, galsim.Transformation)
+    original = profile.original if moved else profile
+    jacobian = (profile.jac if moved else np.eye(2)) / step  # arcsec of the round profile to pixels
+    offset = np.array([profile.offset.x, profile.offset.y] if moved else [0.0, 0.0]) / step
+    metric = jacobian @ jacobian.T  # |J^T k|^2 = k^T (J J^T) k
+    arrays = {"offset": offset.astype(np.float32)}
+    if isinstance(original, galsim.Moffat) and original.trunc == 0 and MOFFAT_BINS[0] <= original.beta < MOFFAT_BINS[-1]:
+        place = int(np.searchsorted(MOFFAT_BINS, original.beta, side="right"))
+        arrays |= {"metric": metric * original.scale_radius**2, "shape": np.asarray(original.beta, np.float32)}
+        return PSFFamily("moffat", MOFFAT_BINS[place - 1 : place + 1]), arrays
+    if isinstance(original, galsim.Kolmogorov):
+        # exp(-(k/k0)^(5/3)), with k0 from the profile's own value at one wavenumber
+        probe = 1.0 / original.fwhm
+        return PSFFamily("kolmogorov"), arrays | {
+            "metric": metric * ((-math.log(original.kValue(probe, 0).real / original.flux)) ** 0.6 / probe) ** 2
+        }
+    if isinstance(original, galsim.Gaussian):
+        return PSFFamily("gaussian"), arrays | {"metric": metric * original.sigma**2}
+    side = 2 * grid.modes + 1
+    drawn = profile.withFlux(1.0).drawKImage(nx=side, ny=side, scale=float(grid.kx[1]) / step)
+    return PSFFamily("sampled"), {"modes": np.asarray(drawn.array.T[grid.modes :], np.complex64)}
+
+
+def _pixel(grid: ModeGrid) -> Array:
+    """Transform of a square pixel."""
+    return np.asarray(np.sinc(grid.kx / (2 * np.pi))[:, None] * np.sinc(grid.ky / (2 * np.pi))[None, :])
+
+
+def band_of_profile(profile: Any, step: float) -> float:
+    """Return how many Nyquist frequencies a GalSim profile needs."""
+    import galsim
+
+    return _rounded(profile.withGSParams(galsim.GSParams(maxk_threshold=PSF_FLOOR)).maxk * step / np.pi)
+
+
+def band_of_image(image: Array, oversampling: int) -> float:
+    """Return how many Nyquist frequencies of the stamp a PSF image needs: where its transform along the axes stays below `PSF_FLOOR`."""
+    k = np.linspace(0, 2 * np.pi, 129)  # radians per PSF sample, up to twice its own Nyquist frequency
+    kernel = np.abs(_quintic(tuple(k.tolist())))
+    highest = 0.0
+    for axis in (0, 1):
+        profile = np.asarray(image, np.float64).sum(axis)
+        waves = np.exp(-1j * np.outer(k, np.arange(len(profile)) - (len(profile) - 1) / 2))
+        above = np.abs(waves @ profile) * kernel > PSF_FLOOR * profile.sum()
+        highest = max(highest, float(k[above].max()))
+    return _rounded(highest * oversampling / np.pi)
+
+
+def _rounded(band: float) -> float:
+    return next((b for b in BANDS if b >= band), BANDS[-1])
+
+
+def quadratic(metric: Any, grid: ModeGrid) -> Any:
+    """Return ``k^T metric k`` on the grid, ``(N, Mx, My)`` float32, for symmetric ``metric`` ``(N, 2, 2)`` in pixels squared."""
+    import tensorflow as tf
+
+    m = tf.cast(metric, tf.float32)[:, :, :, None, None]
+    kx, ky = tf.constant(grid.kx[:, None], tf.float32), tf.constant(grid.ky[None, :], tf.float32)
+    return m[:, 0, 0] * kx**2 + 2 * m[:, 0, 1] * (kx * ky) + m[:, 1, 1] * ky**2

@@ -1,0 +1,178 @@
+r"""Radial Fourier profiles as small tables that TensorFlow evaluates, with exact gradients.
+
+A round profile of unit flux and unit size has a transform ``G(s, k)`` that depends on its shape ``s`` (the Sersic index n, Moffat's
+beta) and on the wavenumber. It is one for small k and falls to zero over a range of k that widens with the wings, so it is smooth in
+
+.. math:: x = 2 q / (1 + q) - 1, \qquad q = (k / k_0(s))^{a(s)},
+
+which runs from -1 to 1, and is expanded there in Chebyshev polynomials whose coefficients are Chebyshev polynomials in log s. An
+evaluation is one power and two dozen multiply-adds for each wavenumber, without look-ups; its error is measured when it is made.
+
+The Sersic transform itself comes from SciPy's FFTLog (Hamilton 2000, https://doi.org/10.1046/j.1365-8711.2000.03071.x), which reaches
+1e-9 in a millisecond; GalSim's own table of the same integral is good to 1e-6.
+"""
+
+__all__ = ["RadialTable", "moffat_table", "sersic_table"]
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.polynomial import chebyshev
+from scipy import fft, special
+from scipy.interpolate import CubicSpline
+
+from astroflow.errors import ConfigError
+from astroflow.types import Array
+
+SHAPE_TERMS = 20
+K_TERMS = (16, 20, 24, 28, 32, 40, 48)
+K_RANGE = (1e-3, 1e3)
+
+
+@dataclass(frozen=True)
+class RadialTable:
+    """Chebyshev coefficients of ``G(shape, k)``.
+
+    Attributes
+    ----------
+    low, high : float
+        Range of the shape.
+    coefficients : ndarray
+        ``(shape terms, k terms)``.
+    slope, pivot : callable
+        ``a(shape)`` and ``k_0(shape)``, for NumPy arrays and tensors alike.
+    error : float
+        Largest absolute error of G found, over the whole range of shapes and all k.
+    """
+
+    low: float
+    high: float
+    coefficients: Array
+    slope: Callable[[Any], Any]
+    pivot: Callable[[Any], Any]
+    error: float
+
+    def expand(self, shape: Any) -> tuple[Any, Any, Any]:
+        """Return coefficients ``(N, J)``, slope and log pivot ``(N,)`` of shapes ``(N,)``."""
+        import tensorflow as tf
+
+        v = (tf.math.log(shape) - math.log(self.low)) / math.log(self.high / self.low) * 2 - 1
+        terms = [tf.ones_like(v), v]
+        while len(terms) < len(self.coefficients):
+            terms.append(2 * v * terms[-1] - terms[-2])
+        polynomials = tf.stack(terms[: len(self.coefficients)], -1)
+        coefficients = tf.matmul(polynomials, tf.constant(self.coefficients, polynomials.dtype))
+        return coefficients, self.slope(shape), tf.math.log(self.pivot(shape))
+
+    def evaluate(self, shape: Any, k_squared: Any) -> Any:
+        """Return G at squared wavenumbers ``(N, ...)``, in units of the inverse size, for shapes ``(N,)``."""
+        import tensorflow as tf
+
+        coefficients, slope, log_pivot = self.expand(shape)
+        column = (slice(None), *(None,) * (k_squared.shape.rank - 1))
+        # exp(a log(k/k0)); the floor keeps the gradient finite at k = 0
+        q = tf.exp(slope[column] * (0.5 * tf.math.log(tf.maximum(k_squared, 1e-12)) - log_pivot[column]))
+        x = 2 * q / (1 + q) - 1
+        previous, current = tf.zeros_like(x), tf.zeros_like(x)
+        for j in range(self.coefficients.shape[1] - 1, 0, -1):  # Clenshaw's recurrence
+            previous, current = current, 2 * x * current - previous + coefficients[:, j][column]
+        return x * current - previous + coefficients[:, 0][column]
+
+
+def _tabulate(
+    transform: Callable[[float, Array], Array],
+    low: float,
+    high: float,
+    slope: Callable[[Any], Any],
+    pivot: Callable[[Any], Any],
+    tolerance: float,
+) -> RadialTable:
+    """Take as many terms in k as the tolerance asks for, measuring the error between the nodes."""
+    high = max(high, low * 1.01)  # one shape still needs a range
+    span = math.log(high / low)
+    shapes = low * np.exp(span * (_nodes(SHAPE_TERMS) + 1) / 2)
+    checks = low * np.exp(span * (np.arange(41) / 40))
+    k = np.geomspace(*K_RANGE, 600)
+    truth = np.array([transform(s, k) for s in checks])
+    table = None
+    for terms in K_TERMS:
+        x = _nodes(terms)
+        values = np.empty((SHAPE_TERMS, terms))
+        for i, s in enumerate(shapes):
+            nodes = pivot(s) * ((1 + x) / (1 - x)) ** (1 / slope(s))
+            values[i] = chebyshev.chebfit(x, transform(s, nodes), terms - 1)
+        coefficients = chebyshev.chebfit(_nodes(SHAPE_TERMS), values, SHAPE_TERMS - 1)
+        error = 0.0
+        for s, row in zip(checks, truth, strict=True):
+            q = (k / pivot(s)) ** slope(s)
+            at_shape = chebyshev.chebval(math.log(s / low) / span * 2 - 1, coefficients)
+            error = max(error, float(np.abs(chebyshev.chebval(2 * q / (1 + q) - 1, at_shape) - row).max()))
+        table = RadialTable(low, high, coefficients.astype(np.float32), slope, pivot, error)
+        if error < tolerance:
+            return table
+    raise ConfigError(f"no table of {K_TERMS[-1]} terms is as exact as {tolerance:g} over shapes {low} to {high}; got {error:.1e}")
+
+
+def _nodes(count: int) -> Array:
+    return np.cos(np.pi * (np.arange(count) + 0.5) / count)
+
+
+# Slopes and pivots that keep both ends of the Sersic family smooth: found by minimising the error of 28 terms.
+def _sersic_slope(n: Any) -> Any:
+    return 1.1 / (1 + (n / 3) ** 2) ** 0.5
+
+
+def _sersic_pivot(n: Any) -> Any:
+    return 4 / (1 + n / 1.2)
+
+
+@functools.lru_cache(maxsize=16)
+def sersic_table(low: float, high: float, tolerance: float = 2e-5) -> RadialTable:
+    """Return the transform of Sersic profiles of unit flux and half-light radius, for indices `low` to `high`."""
+    if not 0.25 <= low <= high <= 8:
+        raise ConfigError(f"Sersic indices from {low} to {high}: tables are made between 0.25 and 8")
+    return _tabulate(_sersic_transform, low, high, _sersic_slope, _sersic_pivot, tolerance)
+
+
+def _sersic_transform(n: float, k: Array) -> Array:
+    spline, k_min, k_max = _sersic_spline(n)
+    return np.asarray(np.where(k < k_min, 1.0, np.where(k > k_max, 0.0, spline(np.log(np.clip(k, k_min, k_max))))))
+
+
+@functools.lru_cache(maxsize=128)
+def _sersic_spline(n: float) -> tuple[CubicSpline, float, float]:
+    """Hankel transform of order zero on a logarithmic grid, by FFTLog."""
+    samples, step = 4096, 0.01
+    b = special.gammaincinv(2 * n, 0.5)
+    r = np.exp((np.arange(samples) - (samples - 1) / 2) * step)
+    offset = fft.fhtoffset(step, mu=0.0)
+    k = np.exp(offset) / r[::-1]
+    transform = fft.fht(np.exp(-b * r ** (1 / n)) * r, step, mu=0.0, offset=offset) / k
+    flux = n * special.gamma(2 * n) / b ** (2 * n)
+    inside = (k > 1e-5) & (k < 1e5)
+    return CubicSpline(np.log(k[inside]), transform[inside] / flux), float(k[inside][0]), float(k[inside][-1])
+
+
+def _moffat_slope(beta: Any) -> Any:
+    return 1.0 + 0 * beta
+
+
+def _moffat_pivot(beta: Any) -> Any:
+    return 1.5 + 0 * beta
+
+
+@functools.lru_cache(maxsize=16)
+def moffat_table(low: float, high: float, tolerance: float = 2e-5) -> RadialTable:
+    """Return the transform of Moffat profiles of unit flux and scale radius, for slopes `low` to `high`."""
+    if not 1.1 <= low <= high <= 20:
+        raise ConfigError(f"Moffat slopes from {low} to {high}: tables are made between 1.1 and 20")
+    return _tabulate(_moffat_transform, low, high, _moffat_slope, _moffat_pivot, tolerance)
+
+
+def _moffat_transform(beta: float, k: Array) -> Array:
+    k = np.maximum(k, 1e-8)
+    return np.asarray(k ** (beta - 1) * special.kv(beta - 1, np.minimum(k, 600.0)) * 2 ** (2 - beta) / special.gamma(beta - 1))
