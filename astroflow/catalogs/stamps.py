@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from astroflow.catalogs.image_set import ImageSet, cut_window, open_images
-from astroflow.catalogs.paths import fill_template
+from astroflow.catalogs.paths import check_descriptors, fill_template
 from astroflow.catalogs.psf_files import PSFStore
 from astroflow.catalogs.recipe import StampsRecipe
 from astroflow.catalogs.rows import Rows, rows_of_files, rows_of_table
@@ -52,7 +52,8 @@ class StampSource(Source):
                 try:
                     images = self._open(row, files)
                     x, y = self._centre(row, images)
-                except (InputError, RowError, OSError):
+                except (InputError, RowError, OSError) as error:
+                    check_descriptors(error, f"a file of object {self.rows.ids[row]}")
                     continue
                 if images.wcs is not None:
                     frame.put([place], SkyFrame.of(images.wcs, np.array([x]), np.array([y]), self.recipe.pixel_scale_arcsec))

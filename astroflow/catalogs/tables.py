@@ -16,7 +16,7 @@ from astropy import units as u
 from astropy.utils.exceptions import AstropyWarning
 
 from astroflow.catalogs.fits_files import PARSE_ERRORS, FitsFile
-from astroflow.catalogs.paths import check_file, looks_like
+from astroflow.catalogs.paths import check_descriptors, check_file, looks_like
 from astroflow.errors import InputError, nearest
 from astroflow.types import Array
 
@@ -83,6 +83,7 @@ def read_columns(
     except PARSE_ERRORS as error:
         if isinstance(error, InputError):
             raise
+        check_descriptors(error, path)
         with open(path, "rb") as stream:
             seen = looks_like(stream.read(512))
         detail = " ".join(str(error).split())[:200]

@@ -255,3 +255,12 @@ def test_bytes_after_the_last_hdu_do_no_harm(path, rest):
     write(path, fits.PrimaryHDU(IMAGE))
     path.write_bytes(path.read_bytes() + rest)
     np.testing.assert_array_equal(read_fits_image(path)[0], IMAGE)
+
+
+def test_pixels_are_not_read_from_a_closed_file(path):
+    write(path, fits.PrimaryHDU(IMAGE))
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with FitsFile(path) as file:
+        image = file.image()
+    with pytest.raises(InputError, match="cannot be read: .*the file was closed before its pixels were read"):
+        image.floats()
