@@ -126,7 +126,7 @@ class StampSource(Source):
             ra, dec = float(self.rows.ra[row]), float(self.rows.dec[row])
             if not (0 <= ra <= 360 and -90 <= dec <= 90):
                 raise RowError(Flag.BAD_POSITION, f"RA, Dec = {ra:g}, {dec:g} degrees; expected 0 to 360 and -90 to 90")
-            x, y = (float(value) for value in images.wcs.all_world2pix([[ra, dec]], 0, quiet=True)[0])
+            x, y = (float(value) for value in images.wcs.all_world2pix([[ra, dec]], 0, quiet=True, ra_dec_order=True)[0])
         else:
             return (width - 1) / 2, (height - 1) / 2
         if not (np.isfinite(x) and np.isfinite(y)):

@@ -379,3 +379,30 @@ def test_too_many_open_files_are_no_fault_of_the_row(survey, monkeypatch, name, 
     with pytest.raises(AstroflowError, match=rf"{name} cannot be opened: .*[Tt]oo many open files.* `ulimit -n 4096`") as caught:
         list(source.read(source.partitions(100)[0], 16))
     assert not isinstance(caught.value, InputError)
+
+
+def swap(header):
+    """Exchange the world axes of a header."""
+    cards = {f"{key}{axis}": header[f"{key}{3 - axis}"] for key in ("CTYPE", "CRVAL") for axis in (1, 2)}
+    cards |= {f"PC{axis}_{k}": header.get(f"PC{3 - axis}_{k}", 0.0) for axis in (1, 2) for k in (1, 2)}
+    header.update(cards)
+
+
+def test_tiles_with_declination_first_are_cut_at_the_same_places(survey):
+    expected = survey.cutouts(side=24)
+    for name in "AB":
+        with fits.open(survey.folder / f"tile_{name}.fits", mode="update") as file:
+            swap(file[0].header)
+    for identity, cutout in survey.cutouts(side=24).items():
+        assert cutout.flags == 0
+        np.testing.assert_array_equal(cutout.image, expected[identity].image)
+        assert (cutout.x, cutout.y) == pytest.approx((expected[identity].x, expected[identity].y), abs=1e-6)
+    test_sky_frames_give_back_the_catalog_positions(survey)
+
+
+def test_tiles_in_galactic_coordinates_have_no_usable_wcs(survey):
+    survey.single()
+    with fits.open(survey.folder / "tile_A.fits", mode="update") as file:
+        file[0].header.update({"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"})
+    with pytest.raises(InputError, match="has no usable WCS, so RA and Dec lead nowhere; expected one in RA and Dec, ICRS or J2000"):
+        survey.open()
