@@ -24,8 +24,14 @@ app = typer.Typer(
     help="Calibrated posteriors of galaxy parameters from survey images.",
 )
 
-Out = Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)]
-Seed = Annotated[int, typer.Option(help="Seeds every random draw.")]
+
+def _named(folder: Path) -> Path:
+    # what is written beside a folder is called after it, so "." needs its name
+    return folder if folder.name not in ("", "..") else folder.resolve()
+
+
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False, callback=_named)]
+Seed = Annotated[int, typer.Option(min=0, help="Seeds every random draw.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a running Dask scheduler; a local cluster otherwise.", show_default=False)]
 Workers = Annotated[int | None, typer.Option(min=1, help="Local worker processes; one per core otherwise.", show_default=False)]
 Bundle = Annotated[Path, typer.Option("--bundle", help="Trained posterior.", show_default=False)]
@@ -283,6 +289,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
+    except OSError as error:
+        if error.filename is None:
+            raise
+        typer.echo(f"error: {error.strerror or error}: {error.filename}", err=True)
+        sys.exit(ConfigError.exit_code)
     if code == INTERRUPTED:
         typer.echo("interrupted; run the same command again to resume", err=True)
         sys.exit(IncompleteError.exit_code)

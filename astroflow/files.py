@@ -1,6 +1,6 @@
 """Files that only ever show complete content under their names."""
 
-__all__ = ["atomic_write", "clear_stages"]
+__all__ = ["atomic_write", "clear_stages", "is_stage"]
 
 import os
 import re
@@ -22,8 +22,13 @@ def atomic_write(path: Path, content: bytes) -> None:
         stage.unlink(missing_ok=True)
 
 
+def is_stage(path: Path) -> bool:
+    """Say whether a file is one that a writer has not renamed into place yet, or never will."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{32}", path.name) is not None and path.is_file()
+
+
 def clear_stages(folder: Path) -> None:
     """Remove what killed writers have left in a folder. Only call while nobody writes there."""
-    for stage in folder.glob(".*"):
-        if re.search(r"\.[0-9a-f]{32}$", stage.name) and stage.is_file():
-            stage.unlink(missing_ok=True)
+    for path in folder.glob(".*"):
+        if is_stage(path):
+            path.unlink(missing_ok=True)

@@ -16,6 +16,9 @@ COMMANDS = sorted(command.name or command.callback.__name__ for command in app.r
 HEAVY = ("tensorflow", "keras", "galsim", "dask", "distributed", "astropy", "matplotlib", "pyarrow", "zarr", "scipy", "numpy")
 
 
+WHERE = {"scheduler": None, "workers": None}
+
+
 @pytest.fixture
 def cli(capsys):
     """A function that runs a command and returns its exit code and what it printed."""
@@ -205,7 +208,7 @@ def test_validate_prints_its_files(cli, instead):
     code, out, err = cli("validate", "bundle", "--out", "report", "--n", 500)
     assert (code, err) == (0, "coverage\nwidths\nok\n")
     assert out.splitlines() == ["report/validation.json", "report/calibration.png", "report/accuracy.png"]
-    assert calls == [(Path("bundle"), {"out": Path("report"), "n": 500, "n_draws": 256, "seed": 20_000, "simulator": None})]
+    assert calls == [(Path("bundle"), {"out": Path("report"), "n": 500, "n_draws": 256, "seed": 20_000, "simulator": None} | WHERE)]
 
 
 @pytest.mark.parametrize(("allowed", "code"), [(None, 0), ("0.2", 0), ("0.05", 3)])
@@ -266,3 +269,28 @@ def test_verify_prints_its_proof(cli, instead):
     assert code == 0
     assert json.loads(out)["rows"] == 7
     assert err == "7 rows, each input row once, all by bundle bbbbbbbbbbbb\n"
+
+
+@pytest.mark.parametrize("arguments", [("simulate", "template"), ("train", "template"), ("validate", "bundle")])
+def test_a_negative_seed_is_bad_input(cli, arguments):
+    code, _, err = cli(*arguments, "--out", "out", "--seed", -1)
+    assert code == 2
+    assert "--seed" in err
+
+
+def test_the_current_folder_has_a_name(cli, monkeypatch, tmp_path):
+    """What is written beside the output folder is called after it."""
+    calls = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("astroflow.pipelines.simulate.simulate", lambda *_, **options: calls.append(options["out"]))
+    assert cli("simulate", "template", "--out", ".")[0] == 0
+    assert calls == [tmp_path.resolve()]
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(cli, tmp_path):
+    (tmp_path / "file").write_text("x")
+    code, _, err = cli("simulate", "template", "--n", 8, "--out", tmp_path / "file" / "set")
+    assert code == 2
+    assert err.startswith("error: ")
+    assert str(tmp_path / "file") in err
+    assert err.count("\n") == 1

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -74,6 +75,12 @@ def test_the_entry_points_and_the_recipe_of_extending_work_once_installed(writte
     assert simulation.theta.shape == (2, 4)
     assert (simulation.snr > 0).all()
     assert load_simulator("my_survey").parameters.names == ("mag", "re_arcsec", "e1", "e2")
+
+
+def test_the_quickstart_makes_the_training_set_that_the_demo_makes():
+    (n, seed) = re.search(r"simulate demo_survey --n (\d+) --seed (\d+)", (DOCS / "quickstart.md").read_text()).groups()
+    assert int(n) == yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())["simulations"]["n"]
+    assert int(seed) == yaml.safe_load((ROOT / "pipelines" / "demo.yaml").read_text())["train"]["seed"]
 
 
 def named_tests(document):

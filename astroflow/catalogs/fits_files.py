@@ -22,7 +22,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from astroflow.catalogs.paths import check_file, looks_like
+from astroflow.catalogs.paths import check_descriptors, check_file, looks_like
 from astroflow.errors import InputError, nearest
 from astroflow.types import Array
 
@@ -60,6 +60,7 @@ class FitsImage:
         try:
             return _quietly(self._load).reshape(self.shape)  # type: ignore[no-any-return]
         except PARSE_ERRORS as error:
+            check_descriptors(error, self.where)
             raise InputError(f"the pixels of {self.where} cannot be read: {_line(error)}") from None
 
     @property
@@ -114,11 +115,13 @@ class FitsFile:
             # Astropy leaves a file open that it fails to parse, so the file is opened here.
             self._stream: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed by `close`
         except OSError as error:
+            check_descriptors(error, path)
             raise InputError(f"{what} {path} cannot be read: {error}") from None
         try:
             self._hdus = self._parsed()
         except PARSE_ERRORS as error:
             self._stream.close()
+            check_descriptors(error, path)
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{what} {path} cannot be read as FITS: {_line(error)}") from None
@@ -130,9 +133,10 @@ class FitsFile:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file and forget what was unpacked of it; pixels that were not read yet cannot be read any more."""
         self._hdus.close()
         self._stream.close()
+        self._bytes = None
 
     def units(self, up_to: int | None = None) -> list[Any]:
         """Return the HDUs as astropy objects, at least to number `up_to` where there are so many; all of them by default.
@@ -165,6 +169,7 @@ class FitsFile:
             found: FitsImage = _quietly(lambda: self._image(hdu, cube))
             return found
         except PARSE_ERRORS as error:
+            check_descriptors(error, self.path)
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{self.what} {self.path} cannot be read as FITS: {_line(error)}") from None
@@ -198,6 +203,8 @@ class FitsFile:
 
     def _pixels(self, kind: np.dtype[Any], start: int, end: int) -> Array:
         count = (end - start) // kind.itemsize
+        if self._stream.closed:
+            raise ValueError("the file was closed before its pixels were read")
         if self._bytes is not None:
             return np.frombuffer(self._bytes, kind, count, start)
         if end - start > WHOLE_IMAGE_BYTES:

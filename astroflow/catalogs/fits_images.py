@@ -19,6 +19,10 @@ from astroflow.files import atomic_write
 from astroflow.types import Array
 
 ISOTROPY = 0.01
+J2000 = 2000.0
+FK5_SINCE = 1984.0
+"""The FITS standard reads an equinox before this year as FK4 where the system is not named."""
+EQUINOX_TOLERANCE = 1e-3
 
 
 def read_fits_image(path: str | Path, hdu: int | str | None = None, what: str = "FITS image") -> tuple[Array, fits.Header]:
@@ -58,7 +62,23 @@ def write_fits_image(path: str | Path, image: Array, header: fits.Header | None 
 
 
 def header_wcs(header: fits.Header) -> WCS | None:
-    """Return the celestial WCS of a header, or None where it has none or a broken one."""
+    """Return the WCS of a header, or None where it has none, a broken one, or one that is not in RA and Dec of ICRS or J2000.
+
+    The axes may come in either order: use it with ``ra_dec_order=True``.
+    """
+    wcs = _celestial_wcs(header)
+    return wcs if wcs is not None and _is_equatorial(wcs) else None
+
+
+def _is_equatorial(wcs: WCS) -> bool:
+    if (wcs.wcs.lngtyp, wcs.wcs.lattyp) != ("RA", "DEC"):
+        return False
+    equinox = float(wcs.wcs.equinox)
+    system = wcs.wcs.radesys or ("ICRS" if math.isnan(equinox) else "FK4" if equinox < FK5_SINCE else "FK5")
+    return system == "ICRS" or (system == "FK5" and (math.isnan(equinox) or abs(equinox - J2000) < EQUINOX_TOLERANCE))
+
+
+def _celestial_wcs(header: fits.Header) -> WCS | None:
     try:
         if not any(str(header.get(f"CTYPE{axis}", "")).strip() for axis in (1, 2)):
             return None
@@ -76,14 +96,14 @@ def header_wcs(header: fits.Header) -> WCS | None:
 
 
 def pixel_scale_of(header: fits.Header) -> float | None:
-    """Return the side of a pixel in arcsec from a header's WCS, or None where there is none.
+    """Return the side of a pixel in arcsec from a header's WCS, in whatever celestial coordinates, or None where there is none.
 
     Raises
     ------
     InputError
         If the two sides of a pixel differ by more than 1 %.
     """
-    wcs = header_wcs(header)
+    wcs = _celestial_wcs(header)
     if wcs is None:
         return None
     x, y = (float(side) * 3600 for side in proj_plane_pixel_scales(wcs))

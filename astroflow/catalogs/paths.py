@@ -4,8 +4,9 @@ A path of a catalog recipe may hold column names in braces, one file per object 
 file with something in it: an address is never fetched and a device is never read.
 """
 
-__all__ = ["check_file", "fill_template", "looks_like", "template_fields"]
+__all__ = ["check_descriptors", "check_file", "fill_template", "looks_like", "template_fields"]
 
+import errno
 import os
 import stat
 import string
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from astroflow.errors import ConfigError, InputError, nearest
+from astroflow.errors import AstroflowError, ConfigError, InputError, nearest
 
 _SIGNATURES = (
     (b"SIMPLE  =", "a FITS file"),
@@ -72,6 +73,20 @@ def looks_like(head: bytes) -> str:
     if text.startswith(b"<?xml"):
         return "an XML document"
     return "text" if head and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head[:256]) else "unknown binary data"
+
+
+def check_descriptors(error: BaseException, path: str | Path) -> None:
+    """Let an error pass, unless it says that the process has too many files open, which is no fault of the file `path`.
+
+    Raises
+    ------
+    AstroflowError
+        Not an `InputError`, so that it ends the run and never becomes the flag of a row.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        raise AstroflowError(
+            f"{path} cannot be opened: {os.strerror(error.errno)}. Raise the limit, for instance with `ulimit -n 4096`, and run again"
+        ) from error
 
 
 def check_file(path: str | Path, what: str) -> int:

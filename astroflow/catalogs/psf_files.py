@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from astroflow.catalogs.fits_files import FitsFile, FitsImage
-from astroflow.catalogs.paths import fill_template
+from astroflow.catalogs.paths import check_descriptors, fill_template
 from astroflow.catalogs.recipe import PSFImages
 from astroflow.catalogs.rows import NO_INDEX, Rows
 from astroflow.catalogs.sources import RowError
@@ -26,11 +26,12 @@ class PSFStore:
     indexed : bool
         Objects name a plane or HDU of their own.
     files : ExitStack
-        Closes what is opened here.
+        Closes the last file; one file is open at a time.
     """
 
     def __init__(self, recipe: PSFImages, indexed: bool, files: ExitStack) -> None:
-        self._recipe, self._indexed, self._files = recipe, indexed, files
+        self._recipe, self._indexed = recipe, indexed
+        files.callback(self._close)
         self._path = ""
         self._file: FitsFile | InputError = InputError("no PSF file is open")
         self._images: dict[int | str | None, FitsImage] = {}
@@ -49,6 +50,7 @@ class PSFStore:
         try:
             return self._read(fill_template(self._recipe.path, rows.values(row)), index)
         except (InputError, OSError) as error:
+            check_descriptors(error, self._path)
             raise RowError(Flag.BAD_PSF, str(error)) from None
 
     def check(self, rows: Rows) -> None:
@@ -62,13 +64,19 @@ class PSFStore:
         if "{" not in self._recipe.path:
             self._read(self._recipe.path, 0 if self._recipe.index == "plane" else NO_INDEX, probe=True)
 
+    def _close(self) -> None:
+        if isinstance(self._file, FitsFile):
+            self._file.close()
+        self._path, self._images, self._file = "", {}, InputError("no PSF file is open")
+
     def _read(self, path: str, index: int, probe: bool = False) -> Array:
         if path != self._path:
-            self._path, self._images = path, {}
+            self._close()
             try:
-                self._file = self._files.enter_context(FitsFile(path, "PSF file"))
+                self._file = FitsFile(path, "PSF file")
             except InputError as error:
                 self._file = error
+            self._path = path
         if isinstance(self._file, InputError):
             raise self._file
         by_hdu = self._indexed and self._recipe.index == "hdu"

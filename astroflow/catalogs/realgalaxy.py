@@ -33,7 +33,6 @@ MAX_OPEN_FILES = 8
 
 class _Session(NamedTuple):
     side: int
-    files: ExitStack
     opened: dict[Path, FitsFile]
 
 
@@ -66,7 +65,9 @@ class RealGalaxySource(Source):
         return SkyFrame.unknown(len(partition), self.recipe.pixel_scale_arcsec)
 
     def _session(self, files: ExitStack, cutout_pixels: int) -> _Session:
-        return _Session(cutout_pixels, files, {})
+        session = _Session(cutout_pixels, {})
+        files.callback(_close_all, session.opened)
+        return session
 
     def _cutout(self, row: int, session: Any) -> Cutout:
         values = {name: column[row].item() for name, column in self.rows.filling.items()}
@@ -98,8 +99,13 @@ class RealGalaxySource(Source):
         if path not in session.opened:
             if len(session.opened) >= MAX_OPEN_FILES:
                 session.opened.pop(next(iter(session.opened))).close()
-            session.opened[path] = session.files.enter_context(FitsFile(path, what))
+            session.opened[path] = FitsFile(path, what)
         return session.opened[path].image(hdu).floats()
+
+
+def _close_all(opened: dict[Path, FitsFile]) -> None:
+    for file in opened.values():
+        file.close()
 
 
 def _variant(path: Path) -> Path:

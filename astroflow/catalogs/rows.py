@@ -73,7 +73,7 @@ def rows_of_table(recipe: TilesRecipe | StampsRecipe, file: TableFile, columns: 
     filled = _template_columns(recipe)
     for name, asked_by in filled.items():
         wanted.setdefault(name, asked_by)
-    table = read_columns(file.path, wanted, hdu=file.hdu, id_column=columns.id)
+    table = read_columns(file.path, wanted, hdu=file.hdu, text=[columns.id])
     ids = identifiers(table[columns.id])
     known: dict[str, Array] = {}
     for key in ("ra", "dec", "x", "y", "gain", "noise"):

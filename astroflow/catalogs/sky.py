@@ -55,7 +55,7 @@ class SkyFrame:
 
     @classmethod
     def of(cls, wcs: WCS, x: Array, y: Array, pixel_scale_arcsec: float) -> "SkyFrame":
-        """Return the frame at pixel positions ``(N,)`` of an image with a celestial WCS."""
+        """Return the frame at pixel positions ``(N,)`` of an image with a WCS in RA and Dec, in either order."""
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         ra, dec = _world(wcs, x, y)
         jacobian = np.empty((len(x), 2, 2))
@@ -117,7 +117,7 @@ def _aligned(jacobian: Array, like: Array) -> tuple[Array, tuple[int, ...]]:
 
 
 def _world(wcs: WCS, x: Array, y: Array) -> tuple[Array, Array]:
-    ra, dec = wcs.all_pix2world(x, y, 0) if len(x) else (x, y)
+    ra, dec = wcs.all_pix2world(x, y, 0, ra_dec_order=True) if len(x) else (x, y)
     return np.asarray(ra), np.asarray(dec)
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from astroflow.catalogs.paths import check_descriptors
 from astroflow.catalogs.recipe import CatalogRecipe, StampsRecipe, TilesRecipe
 from astroflow.catalogs.rows import Rows
 from astroflow.catalogs.sky import SkyFrame
@@ -151,6 +152,7 @@ class Source(abc.ABC):
                 except RowError as problem:
                     yield self._refused(int(row), problem.flag, problem.note)
                 except (InputError, OSError, MemoryError) as error:
+                    check_descriptors(error, f"a file of object {self.rows.ids[row]}")
                     yield self._refused(int(row), Flag.READ_ERROR, str(error))
 
     @abc.abstractmethod

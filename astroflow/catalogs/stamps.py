@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from astroflow.catalogs.image_set import ImageSet, cut_window, open_images
-from astroflow.catalogs.paths import fill_template
+from astroflow.catalogs.paths import check_descriptors, fill_template
 from astroflow.catalogs.psf_files import PSFStore
 from astroflow.catalogs.recipe import StampsRecipe
 from astroflow.catalogs.rows import Rows, rows_of_files, rows_of_table
@@ -52,7 +52,8 @@ class StampSource(Source):
                 try:
                     images = self._open(row, files)
                     x, y = self._centre(row, images)
-                except (InputError, RowError, OSError):
+                except (InputError, RowError, OSError) as error:
+                    check_descriptors(error, f"a file of object {self.rows.ids[row]}")
                     continue
                 if images.wcs is not None:
                     frame.put([place], SkyFrame.of(images.wcs, np.array([x]), np.array([y]), self.recipe.pixel_scale_arcsec))
@@ -125,7 +126,7 @@ class StampSource(Source):
             ra, dec = float(self.rows.ra[row]), float(self.rows.dec[row])
             if not (0 <= ra <= 360 and -90 <= dec <= 90):
                 raise RowError(Flag.BAD_POSITION, f"RA, Dec = {ra:g}, {dec:g} degrees; expected 0 to 360 and -90 to 90")
-            x, y = (float(value) for value in images.wcs.all_world2pix([[ra, dec]], 0, quiet=True)[0])
+            x, y = (float(value) for value in images.wcs.all_world2pix([[ra, dec]], 0, quiet=True, ra_dec_order=True)[0])
         else:
             return (width - 1) / 2, (height - 1) / 2
         if not (np.isfinite(x) and np.isfinite(y)):

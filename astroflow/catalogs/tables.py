@@ -7,7 +7,7 @@ a fill value: it is a True in `missing`. Identifiers are exact integers or strin
 __all__ = ["Column", "floats", "identifiers", "integers", "read_columns", "strings"]
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +16,12 @@ from astropy import units as u
 from astropy.utils.exceptions import AstropyWarning
 
 from astroflow.catalogs.fits_files import PARSE_ERRORS, FitsFile
-from astroflow.catalogs.paths import check_file, looks_like
+from astroflow.catalogs.paths import check_descriptors, check_file, looks_like
 from astroflow.errors import InputError, nearest
 from astroflow.types import Array
 
 LOOK_SUFFIXES = (".gz", ".fz")
+MAX_INTEGER = int(np.iinfo(np.int64).max)
 
 
 class Column(NamedTuple):
@@ -41,7 +42,7 @@ class Column(NamedTuple):
 
 
 def read_columns(
-    path: str | Path, wanted: Mapping[str, str], *, hdu: int | str | None = None, id_column: str | None = None
+    path: str | Path, wanted: Mapping[str, str], *, hdu: int | str | None = None, text: Collection[str] = ()
 ) -> dict[str, Column]:
     """Read some columns of a table.
 
@@ -53,8 +54,10 @@ def read_columns(
         The names asked for, each with the recipe key that asks, for instance ``{"RAJ2000": "columns.ra"}``.
     hdu : int or str, optional
         Which table of a FITS file; the first by default.
-    id_column : str, optional
-        Its text is kept exactly (CSV has no types: ``007`` stays a string).
+    text : collection of str
+        Columns, such as ids, whose text has to be kept. CSV has no types, so there each of them becomes integers if all its values
+        are the digits of one, without sign or leading zeros, and strings otherwise: ``007`` stays what it is. The other formats say
+        what a column holds, which is left alone.
 
     Raises
     ------
@@ -70,7 +73,7 @@ def read_columns(
         ".parquet": lambda: _open_parquet(path),
         ".pq": lambda: _open_parquet(path),
         ".ecsv": lambda: _open_ecsv(path),
-        ".csv": lambda: _open_csv(path, id_column),
+        ".csv": lambda: _open_csv(path, text),
     }
     if suffix not in readers:
         raise InputError(f"catalog table {path} has extension {suffix or 'none'!r}; expected one of {', '.join(sorted(readers))}")
@@ -83,6 +86,7 @@ def read_columns(
     except PARSE_ERRORS as error:
         if isinstance(error, InputError):
             raise
+        check_descriptors(error, path)
         with open(path, "rb") as stream:
             seen = looks_like(stream.read(512))
         detail = " ".join(str(error).split())[:200]
@@ -142,13 +146,19 @@ def _open_parquet(path: Path) -> _Opened:
     )
 
 
-def _open_csv(path: Path, id_column: str | None) -> _Opened:
+def _open_csv(path: Path, text: Collection[str]) -> _Opened:
     import pyarrow as pa
     from pyarrow import csv
 
-    types = {id_column: pa.string()} if id_column else {}
+    types = {name: pa.string() for name in text}
     table = csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=types, strings_can_be_null=True))
-    return _Opened(list(table.column_names), lambda name: _from_arrow(table.column(name), name, path, None))
+
+    def read(name: str) -> Column:
+        column = _from_arrow(table.column(name), name, path, None)
+        plain = name in text and len(column.values) and all(_is_plain_integer(value) for value in column.values[~column.missing].tolist())
+        return column._replace(values=np.where(column.missing, "0", column.values).astype(np.int64)) if plain else column
+
+    return _Opened(list(table.column_names), read)
 
 
 def _from_astropy(column: Any, name: str, path: Path) -> Column:
@@ -223,7 +233,7 @@ def strings(column: Column) -> Array:
 
 
 def identifiers(column: Column) -> Array:
-    """Return the ids of a table, exactly: int64, or strings.
+    """Return the ids of a table, exactly as it holds them: int64, or strings, which stay strings whatever they look like.
 
     Raises
     ------
@@ -239,10 +249,8 @@ def identifiers(column: Column) -> Array:
             return np.zeros(0, np.int64)
         raise InputError(f"{column.where} holds {_kind(column)}; ids must be integers or strings, because floats do not keep them exactly")
     if values.dtype.kind == "u":
-        if len(values) and int(values.max()) > np.iinfo(np.int64).max:
+        if len(values) and int(values.max()) > MAX_INTEGER:
             raise InputError(f"{column.where} holds integers above 2^63 - 1; store them as strings")
-        values = values.astype(np.int64)
-    if values.dtype.kind == "U" and len(values) and all(text == _canonical(text) for text in values.tolist()):
         values = values.astype(np.int64)
     unique, counts = np.unique(values, return_counts=True)
     if len(unique) != len(values):
@@ -251,12 +259,10 @@ def identifiers(column: Column) -> Array:
     return np.asarray(values)
 
 
-def _canonical(text: str) -> str:
-    """Return the text of the int64 that a text stands for, or an empty string."""
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
-        return ""
-    return str(int(text))
+def _is_plain_integer(text: str) -> bool:
+    """Say whether a text is what the digits of a nonnegative int64 look like."""
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_INTEGER))
+    return digits and str(int(text)) == text and int(text) <= MAX_INTEGER
 
 
 def _kind(column: Column) -> str:

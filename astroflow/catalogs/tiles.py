@@ -137,7 +137,8 @@ class TileSource(Source):
         images = open_images(self.recipe, lambda template: fill_template(template, {"tile": tile}), files)
         if images.wcs is None and self.recipe.columns.ra is not None:
             raise InputError(
-                f"tile {images.image.where} has no usable WCS, so RA and Dec lead nowhere; give pixel columns `columns.x` and `columns.y`"
+                f"tile {images.image.where} has no usable WCS, so RA and Dec lead nowhere; expected one in RA and Dec, ICRS or J2000. "
+                "Give pixel columns `columns.x` and `columns.y`"
             )
         return images
 
@@ -152,13 +153,13 @@ class TileSource(Source):
         near &= np.isfinite(ra)
         near[near] = _separation(images.wcs, images.image.shape, ra[near], dec[near]) < FAR_DEGREES
         if near.any():
-            x[near], y[near] = images.wcs.all_world2pix(ra[near], dec[near], 0, quiet=True)
+            x[near], y[near] = images.wcs.all_world2pix(ra[near], dec[near], 0, quiet=True, ra_dec_order=True)
         return x, y
 
 
 def _separation(wcs: WCS, shape: tuple[int, ...], ra: Array, dec: Array) -> Array:
     """Return degrees from the middle of an image."""
-    ra0, dec0 = np.deg2rad(wcs.all_pix2world([[(shape[1] - 1) / 2, (shape[0] - 1) / 2]], 0)[0])
+    ra0, dec0 = np.deg2rad(wcs.all_pix2world([[(shape[1] - 1) / 2, (shape[0] - 1) / 2]], 0, ra_dec_order=True)[0])
     ra, dec = np.deg2rad(ra), np.deg2rad(dec)
     half = np.sin((dec - dec0) / 2) ** 2 + np.cos(dec) * np.cos(dec0) * np.sin((ra - ra0) / 2) ** 2
     return np.asarray(np.rad2deg(2 * np.arcsin(np.sqrt(np.clip(half, 0, 1)))))

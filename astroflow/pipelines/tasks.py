@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from astroflow.posteriors.posterior import Posterior
 
 BLOCK_ROWS = 512
+BLOCK_BYTES = 200_000_000
+"""Cutouts that are held at once: wide ones, of recipes with large binnings, come in smaller blocks."""
+CUTOUT_BYTES = 9  # a pixel's value, noise and mask
 
 
 @dataclass(frozen=True)
@@ -144,12 +147,14 @@ def _inferred(source: Source, partition: Partition, job: InferenceJob) -> "pa.Ta
     import pyarrow as pa
 
     posterior = _posterior(job.bundle, job.digest)
-    cutouts = source.read(partition, posterior.stamp.size * max(posterior.stamp.binning))
+    side = posterior.stamp.size * max(posterior.stamp.binning)
+    cutouts = source.read(partition, side)
+    at_once = min(BLOCK_ROWS, max(1, BLOCK_BYTES // (CUTOUT_BYTES * side**2)))
     frame = source.sky_frame(partition)
     positions = source.only(partition).positions()
     tables = []
-    for start in range(0, len(partition), BLOCK_ROWS):
-        block = list(itertools.islice(cutouts, BLOCK_ROWS))
+    for start in range(0, len(partition), at_once):
+        block = list(itertools.islice(cutouts, at_once))
         rows = slice(start, start + len(block))
         encoded = posterior.encode(block)
         draws = posterior.sample(encoded, job.n_draws, job.seed)

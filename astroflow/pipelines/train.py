@@ -2,6 +2,7 @@
 
 __all__ = ["train"]
 
+import json
 from pathlib import Path
 
 from astroflow.config import load_recipe
@@ -10,7 +11,7 @@ from astroflow.pipelines.progress import reporter
 from astroflow.pipelines.simulate import simulate
 from astroflow.plots.learning_curve import plot_learning_curve
 from astroflow.plots.style import save_figure
-from astroflow.posteriors.bundle import load_posterior
+from astroflow.posteriors.bundle import check_free, load_posterior
 from astroflow.posteriors.posterior import Posterior
 from astroflow.sims.recipe import simulator_data
 from astroflow.training.fit import train_posterior
@@ -42,8 +43,11 @@ def train(
         If the folder holds the bundle of another training.
     """
     recipe = load_recipe(EstimatorRecipe, name, "configs")
+    check_free(out)
     if (out / "manifest.json").exists():
-        return _kept(out, recipe, data, seed)
+        kept = _kept(out, recipe, data, seed)
+        _complete(out)
+        return kept
     if data is None:
         data = out.with_name(f"{out.name}.simulations.zarr")
         simulate(recipe.simulations.simulator, n=recipe.simulations.n, out=data, seed=seed, scheduler=scheduler, workers=workers)
@@ -53,9 +57,16 @@ def train(
             f"{data} lacks {len(training_set.missing)} of its shards; run `astroflow simulate` again with the same arguments to complete it"
         )
     with reporter("steps") as progress:
-        posterior, result = train_posterior(recipe, training_set, out, seed, progress)
-    save_figure(plot_learning_curve(result.history), out / "learning_curve.png")
+        posterior, _ = train_posterior(recipe, training_set, out, seed, progress)
+    _complete(out)
     return posterior
+
+
+def _complete(out: Path) -> None:
+    """Draw the learning curve, unless it is there: a training can be killed after its bundle is complete."""
+    history = out / "history.json"
+    if history.is_file() and not (out / "learning_curve.png").is_file():
+        save_figure(plot_learning_curve(json.loads(history.read_text(encoding="utf-8"))), out / "learning_curve.png")
 
 
 def _kept(out: Path, recipe: EstimatorRecipe, data: Path | None, seed: int) -> Posterior:

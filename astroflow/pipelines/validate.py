@@ -100,9 +100,10 @@ def validate(
         "unusable": int((~usable).sum()), "flags": flagged, "summary": summary(report),
         "provenance": provenance(posterior.forward_model, seed),
     }  # fmt: skip
-    write_json(out / "validation.json", record)
     save_figure(plot_calibration(report), out / "calibration.png")
     save_figure(plot_accuracy(report), out / "accuracy.png")
+    # last: `astroflow run` takes it for a sign that the rest is there
+    write_json(out / "validation.json", record)
     return report
 
 

@@ -15,8 +15,6 @@ __all__ = ["BundleConfig", "build_estimator", "check_free", "load_posterior", "s
 
 import hashlib
 import json
-import shutil
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from safetensors.numpy import load, save
 
 from astroflow.config import Recipe
 from astroflow.errors import BundleError, ConfigError, InputError, OutputError
+from astroflow.files import atomic_write, clear_stages, is_stage
 from astroflow.posteriors.estimator import Estimator
 from astroflow.posteriors.familiarity import Familiarity
 from astroflow.posteriors.inputs import input_shapes, network_inputs
@@ -40,6 +39,8 @@ from astroflow.types import Array, Stamps
 FORMAT = "astroflow-bundle"
 VERSION = 1
 FILES = ("config.json", "weights.safetensors", "golden.safetensors")
+BESIDE = ("history.json", "learning_curve.png")
+"""What a training writes into the bundle's folder besides."""
 MAX_JSON = 4 * 1024**2
 MAX_WEIGHTS = 2 * 1024**3
 GOLDEN_OBJECTS, GOLDEN_DRAWS = 8, 16
@@ -75,9 +76,10 @@ def check_free(path: Path) -> None:
     Raises
     ------
     OutputError
-        If it is a file, or a folder with files but without a bundle.
+        If it is a file, or a folder with other files than a bundle's. A bundle without its manifest is what a killed writer leaves.
     """
-    if path.is_file() or (path.exists() and any(path.iterdir()) and not (path / "manifest.json").exists()):
+    others = [f for f in path.iterdir() if f.name not in (*FILES, *BESIDE) and not is_stage(f)] if path.is_dir() else []
+    if path.is_file() or (others and not (path / "manifest.json").exists()):
         raise OutputError(f"{path} is not empty and holds no bundle; give another --out")
 
 
@@ -113,16 +115,13 @@ def save_bundle(path: Path, posterior: Posterior, golden: Stamps) -> str:
     }
     files = {name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} for name, content in contents.items()}
     manifest = {"format": FORMAT, "version": VERSION, "files": files, "digest": _identity(files)}
-    stage = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    stage.mkdir(parents=True)
-    for name, content in contents.items():
-        (stage / name).write_bytes(content)
-    (stage / "manifest.json").write_bytes(json.dumps(manifest, indent=1, sort_keys=True).encode())
-    # the manifest moves last: a folder without one is no bundle
     path.mkdir(parents=True, exist_ok=True)
-    for name in (*FILES, "manifest.json"):
-        (stage / name).replace(path / name)
-    shutil.rmtree(stage)
+    # the old manifest goes first and the new one comes last: a folder without one is no bundle
+    (path / "manifest.json").unlink(missing_ok=True)
+    for name, content in contents.items():
+        atomic_write(path / name, content)
+    atomic_write(path / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode())
+    clear_stages(path)
     return str(manifest["digest"])
 
 

@@ -7,7 +7,7 @@ Three questions, each with a threshold measured on simulations whose noise the n
 
 __all__ = ["Familiarity"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ from astroflow.types import Array, Stamps
 TAIL = 0.001
 """Share of the simulations that lies beyond a threshold."""
 PSF_FEATURES = 6
+PSF_RESOLUTION = (0.01, 0.01, 0.01, 0.02, 0.01, 0.01)
+"""Differences of the PSF features that mean nothing, about one per cent: the same PSF on an image of another size differs as much."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,18 @@ class _Cloud:
     threshold: float
 
     @classmethod
-    def of(cls, features: Array, tail: float) -> "_Cloud":
-        mean = features.mean(0)
-        values, vectors = np.linalg.eigh(np.cov(features.T))
+    def of(cls, features: Array, tail: float, resolution: Sequence[float] | None = None) -> "_Cloud":
+        """Measure a cloud; features that differ by less than their `resolution` are the same."""
+        mean, dimensions = features.mean(0), features.shape[1]
+        unit = np.ones(dimensions) if resolution is None else np.asarray(resolution, np.float64)
+        values, vectors = np.linalg.eigh(np.atleast_2d(np.cov((features / unit).T)))
         # directions without spread count as one thousandth of the widest, so that a departure along them is seen
-        values = np.maximum(values, 1e-6 * values.max())
-        cloud = cls(mean, vectors / np.sqrt(values), np.inf)
-        return cls(mean, cloud.whiten, float(np.quantile(cloud.distance(features), 1 - tail)) * 1.05)
+        least = 1e-6 * values.max() if resolution is None else 1.0
+        values = np.maximum(values, max(least, np.finfo(np.float64).tiny))
+        cloud = cls(mean, vectors / np.sqrt(values) / unit[:, None], np.inf)
+        threshold = float(np.quantile(cloud.distance(features), 1 - tail)) * 1.05
+        # where every PSF is the same one, no distance would be small enough
+        return cls(mean, cloud.whiten, threshold if resolution is None else max(threshold, float(dimensions)))
 
     def distance(self, features: Array) -> Array:
         # a product for each row, so that a row's distance does not depend on its company
@@ -64,7 +71,7 @@ class Familiarity:
         levels = _log_rms(stamps)
         margin = 0.02 * (levels.max() - levels.min()) + 0.05
         return cls(
-            psf=_Cloud.of(psf_features(stamps), TAIL),
+            psf=_Cloud.of(psf_features(stamps), TAIL, PSF_RESOLUTION),
             context=_Cloud.of(context.astype(np.float64), TAIL),
             log_rms=np.array([levels.min() - margin, levels.max() + margin]),
         )

@@ -25,6 +25,7 @@ RADIUS_SHARE = 0.1
 """The binning is the finest whose stamp side times this holds the apparent half-light radius."""
 CROPPED_SHARE = 0.25
 MASKED_LIMIT = 0.25
+FAINTEST_RING = 0.3
 
 
 @dataclass(frozen=True)
@@ -219,8 +220,8 @@ def _cut(image: Array, rms: Array, mask: Array, x: float, y: float, side: int) -
 def apparent_radius(image: Array, rms: Array, mask: Array, x: float, y: float) -> float:
     """Guess a half-light radius in pixels from the curve of growth about (x, y).
 
-    Rings are added until their mean brightness falls below twice its error; half of the light within is the answer.
-    Deliberately simple: it only chooses the binning, and the posterior is right for any choice.
+    Rings are added until their mean brightness falls below twice its error, or below `FAINTEST_RING` of a pixel's noise: wide rings average
+    their own noise away, but not a residual sky. Half of the light within is the answer. Deliberately simple: it only chooses the binning.
     """
     height, width = image.shape
     if not (0 <= x < width and 0 <= y < height):
@@ -236,7 +237,9 @@ def apparent_radius(image: Array, rms: Array, mask: Array, x: float, y: float) -
     edges = np.unique(np.concatenate([[0, 1, 2, 3, 4], np.geomspace(4, max(rings, 6), 24).astype(int)]))
     mean_flux = np.add.reduceat(np.append(flux, 0.0), np.minimum(edges, rings))[:-1]
     error = np.sqrt(np.add.reduceat(np.append(variance, 0.0), np.minimum(edges, rings))[:-1])
-    faint = np.flatnonzero(mean_flux < 2 * error)
+    noise = np.bincount(ring[good], weights=rms[good], minlength=rings)
+    noise = np.add.reduceat(np.append(noise, 0.0), np.minimum(edges, rings))[:-1]
+    faint = np.flatnonzero(mean_flux < np.maximum(2 * error, FAINTEST_RING * noise))
     last = int(edges[faint[0]]) if len(faint) else rings
     if last < 2:
         return 1.0

@@ -4,7 +4,7 @@ A galaxy too large for the network's stamp is binned by 2, 4 or 8. A binned pixe
 independent noise adds in quadrature.
 """
 
-__all__ = ["bin_images", "bin_mask", "bin_rms", "centre_shift", "crop_or_pad"]
+__all__ = ["bin_images", "bin_mask", "bin_rms"]
 
 import numpy as np
 
@@ -31,29 +31,3 @@ def bin_rms(rms: np.ndarray, b: int) -> np.ndarray:
 def bin_mask(mask: np.ndarray, b: int) -> np.ndarray:
     """Mask a binned pixel when any of its pixels is masked."""
     return mask if b == 1 else np.asarray(_blocks(mask, b).any((-3, -1)))
-
-
-def crop_or_pad(array: np.ndarray, size: int, fill: float | bool) -> np.ndarray:
-    """Crop or pad ``(..., H, W)`` to ``(..., size, size)`` about the stamp's centre ``((W-1)/2, (H-1)/2)``.
-
-    A side whose parity differs from `size` cannot keep its centre: it then lies half a pixel off, by `centre_shift`.
-    """
-    h, w = array.shape[-2:]
-    out = np.full((*array.shape[:-2], size, size), fill, array.dtype)
-    (ty, sy), (tx, sx) = (_overlap(side, size) for side in (h, w))
-    out[..., ty, tx] = array[..., sy, sx]
-    return out
-
-
-def _overlap(side: int, size: int) -> tuple[slice, slice]:
-    """Return the slices (target, source) that put a side of `side` pixels into `size` pixels."""
-    # Floor division also rounds the odd half pixel down when cropping: source pixel `side//2` lands on `size//2`.
-    start = size // 2 - side // 2
-    length = min(side + min(start, 0), size - max(start, 0))
-    return slice(max(start, 0), max(start, 0) + length), slice(max(-start, 0), max(-start, 0) + length)
-
-
-def centre_shift(side: int, size: int) -> float:
-    """Return where the old centre lies relative to the new one, in native pixels, along one axis: 0 or +-0.5."""
-    start = size // 2 - side // 2
-    return start + (side - 1) / 2 - (size - 1) / 2

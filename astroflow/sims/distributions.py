@@ -16,6 +16,7 @@ __all__ = [
     "LogUniform",
     "Normal",
     "Ops",
+    "PositiveScalar",
     "Scalar",
     "Uniform",
     "numpy_ops",
@@ -264,6 +265,16 @@ Scalar = Annotated[
     pydantic.BeforeValidator(_number_is_fixed),
 ]
 """Any distribution, or a bare number."""
+
+
+def _is_positive(distribution: Any) -> Any:
+    if distribution.low <= 0:
+        raise ValueError(f"every value must be positive; the smallest is {distribution.low:g}")
+    return distribution
+
+
+PositiveScalar = Annotated[Scalar, pydantic.AfterValidator(_is_positive)]
+"""Any distribution of positive values, or a positive number."""
 
 
 def quantile(distribution: Any, rng: np.random.Generator, n: int) -> np.ndarray:

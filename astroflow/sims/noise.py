@@ -13,9 +13,10 @@ __all__ = ["CCDNoise", "NoiseLevels", "NoiseModel", "RMSNoise", "add_noise"]
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
+import pydantic
 
 from astroflow.config import Recipe
-from astroflow.sims.distributions import Fixed, Scalar, quantile
+from astroflow.sims.distributions import Fixed, PositiveScalar, Scalar, quantile
 
 
 class NoiseLevels(NamedTuple):
@@ -36,9 +37,9 @@ class RMSNoise(Recipe):
     """Noise given by its rms, drawn per object."""
 
     kind: Literal["rms"] = "rms"
-    rms: Scalar
+    rms: PositiveScalar
     """Standard deviation of a native pixel without the galaxy, image unit."""
-    gain: Scalar | None = None
+    gain: PositiveScalar | None = None
     """Electrons per image unit; leave out where the galaxy's photon noise is negligible."""
 
     def levels(self, rng: np.random.Generator, n: int) -> NoiseLevels:
@@ -53,10 +54,20 @@ class CCDNoise(Recipe):
     kind: Literal["ccd"] = "ccd"
     sky: Scalar
     """Sky level under the galaxy, image unit per native pixel; it is subtracted, its photon noise is not."""
-    gain: Scalar
+    gain: PositiveScalar
     """Electrons per image unit."""
     read_noise_electrons: Scalar = Fixed(value=0.0)
     """Read noise per native pixel, electrons."""
+
+    @pydantic.model_validator(mode="after")
+    def _has_noise(self) -> "CCDNoise":
+        sky, read = self.sky.low, self.read_noise_electrons.low
+        if sky < 0 or read < 0 or sky == read == 0:
+            raise ValueError(
+                "`sky` and `read_noise_electrons` must not be negative, nor both zero, or a pixel has no noise; "
+                f"the smallest are {sky:g} and {read:g}"
+            )
+        return self
 
     def levels(self, rng: np.random.Generator, n: int) -> NoiseLevels:
         sky, gain, read = (quantile(d, rng, n)[:, None] for d in (self.sky, self.gain, self.read_noise_electrons))

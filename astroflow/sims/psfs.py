@@ -18,13 +18,15 @@ from scipy.signal import convolve2d
 
 from astroflow.config import Recipe, RecipePath
 from astroflow.errors import ConfigError
-from astroflow.sims.distributions import Normal, Scalar, quantile
+from astroflow.sims.distributions import Normal, PositiveScalar, Scalar, quantile
 from astroflow.sims.psf_images import psf_at_stamp_scale, tidy_psf
 
 if TYPE_CHECKING:
     import galsim
 
 MAX_PSF_ELLIPTICITY = 0.3
+GALSIM_LEAST_BETA = 1.1
+"""An untruncated Moffat profile of a smaller beta has hardly any of its flux near its core, and GalSim does not draw it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ def _shear(rng: np.random.Generator, sigma: float) -> tuple[float, float]:
 
 
 class _ProfilePSF(Recipe):
-    fwhm_arcsec: Scalar
+    fwhm_arcsec: PositiveScalar
     """Full width at half maximum without the pixel, arcsec."""
     ellipticity_sigma: Annotated[float, pydantic.Field(ge=0, lt=0.2)] = 0.02
     """Spread of each component of the PSF's ellipticity (reduced-shear type)."""
@@ -98,7 +100,14 @@ class MoffatPSF(_ProfilePSF):
 
     kind: Literal["moffat"] = "moffat"
     beta: Scalar = Normal(mean=3.0, sd=0.4, low=2.2, high=4.5)
-    """Slope of the wings."""
+    """Slope of the wings, above 1.1."""
+
+    @pydantic.field_validator("beta")
+    @classmethod
+    def _inside_galsim(cls, beta: Scalar) -> Scalar:
+        if beta.low <= GALSIM_LEAST_BETA:
+            raise ValueError(f"every value must be above {GALSIM_LEAST_BETA}, as GalSim's Moffat asks; the smallest is {beta.low:g}")
+        return beta
 
     def draw(self, rng: np.random.Generator, scale: float) -> PSFDraw:
         import galsim

@@ -14,6 +14,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
+import pydantic
+
 from astroflow.config import Recipe, find_recipe, parse_recipe, read_yaml
 from astroflow.errors import ConfigError, nearest
 from astroflow.sims.bulge_disc import BulgeDiscGalaxy
@@ -106,6 +108,14 @@ def build_simulator(data: dict[str, Any], where: str = "simulator", folder: Path
         parts[part] = parse_recipe(model, given, f"{where}: {part}", folder)
     resolved = recipe.model_dump(mode="json") | {part: model.model_dump(mode="json") for part, model in parts.items()}
     simulator = Simulator(**parts, stamp=recipe.stamp, masks=recipe.masks, engine=recipe.engine, name=Path(where).stem)
+    try:
+        # built here once, because only all priors together show some contradictions
+        _ = simulator.parameters
+    except pydantic.ValidationError as error:
+        problems = "; ".join(str(problem.get("ctx", {}).get("error", problem["msg"])) for problem in error.errors())
+        raise ConfigError(f"{where}: galaxy: {problems}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{where}: galaxy: {error}") from error
     return simulator, resolved
 
 

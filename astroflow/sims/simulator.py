@@ -9,7 +9,9 @@ which is fast, each time a galaxy comes by.
 
 __all__ = ["Simulator"]
 
-from collections.abc import Sequence
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -123,8 +125,10 @@ class Simulator:
             if self.engine == "fourier":
                 points.append(point)
                 continue
-            galaxy = self.galaxy.profile(self._named(theta[i]), self.stamp.zero_point)
-            images[i, 0] = point.observed(galaxy, scale, int(binning[i]), size)
+            named = self._named(theta[i])
+            galaxy = self.galaxy.profile(named, self.stamp.zero_point)
+            with _affordable(named, scale * float(binning[i])):
+                images[i, 0] = point.observed(galaxy, scale, int(binning[i]), size)
             psf[i, 0] = point.image(scale, int(binning[i]), psf_size)
         if points:
             images[:, 0], stars = self.fourier.draw(theta, points, scale * binning, binning, size, psf_size, self.stamp.zero_point)
@@ -176,13 +180,15 @@ class Simulator:
         out = np.empty(stamps.shape, np.float32)
         height, width = stamps.shape[2:]
         for i, row in enumerate(theta):
-            galaxy = self.galaxy.profile(self._named(row), stamps.zero_point, exact=True)
+            named = self._named(row)
+            galaxy = self.galaxy.profile(named, stamps.zero_point, exact=True)
             step = float(stamps.stamp_scale_arcsec[i])
             for band in range(stamps.shape[1]):
                 picture = galsim.Image(stamps.psf[i, band].astype(np.float64))
                 point = galsim.InterpolatedImage(picture, scale=step / stamps.psf_oversampling, flux=1.0, gsparams=galaxy.gsparams)
                 scene = galsim.Convolve(galaxy, point)
-                out[i, band] = scene.drawImage(nx=width, ny=height, scale=step, method="no_pixel", dtype=np.float32).array
+                with _affordable(named, step):
+                    out[i, band] = scene.drawImage(nx=width, ny=height, scale=step, method="no_pixel", dtype=np.float32).array
         return out
 
     def render_binned(self, theta: Array, psf: Sequence[Array], binning: Array) -> Array:
@@ -207,8 +213,10 @@ class Simulator:
         size, scale = self.stamp.size, self.stamp.pixel_scale_arcsec
         out = np.empty((len(theta), 1, size, size), np.float32)
         for stamp, row, point, b in zip(out, theta, psf, binning.tolist(), strict=True):
-            galaxy = self.galaxy.profile(self._named(row), self.stamp.zero_point, exact=True)
-            stamp[0] = PSFDraw(native_image=point).observed(galaxy, scale, b, size)
+            named = self._named(row)
+            galaxy = self.galaxy.profile(named, self.stamp.zero_point, exact=True)
+            with _affordable(named, scale * b):
+                stamp[0] = PSFDraw(native_image=point).observed(galaxy, scale, b, size)
         return out
 
     def _named(self, theta: Array) -> dict[str, float]:
@@ -231,6 +239,38 @@ def _known(engine: str) -> str:
     if engine not in ENGINES:
         raise ConfigError(f"unknown rendering engine {engine!r}; known engines: {', '.join(ENGINES)}.{nearest(engine, ENGINES)}")
     return engine
+
+
+@contextlib.contextmanager
+def _affordable(theta: Mapping[str, float], step: float) -> Iterator[None]:
+    """Refuse to draw a galaxy whose Fourier transform would not fit in memory.
+
+    Parameters
+    ----------
+    theta : mapping of str to float
+        The galaxy's parameters, for the message.
+    step : float
+        Side of the pixels it is drawn on, arcsec.
+
+    Raises
+    ------
+    ConfigError
+        If the transform is larger than the galaxy's `maximum_fft_size`.
+    """
+    import galsim
+
+    with warnings.catch_warnings():
+        # GalSim warns before it allocates anything, then tries whatever the size
+        warnings.simplefilter("error", galsim.GalSimFFTSizeWarning)
+        try:
+            yield
+        except galsim.GalSimFFTSizeWarning as warning:
+            values = ", ".join(f"{name} {theta[name]:.3g}" for name in ("re_arcsec", "n") if name in theta) or "these parameters"
+            raise ConfigError(
+                f"drawing a galaxy of {values} on pixels of {step:g} arcsec takes a Fourier transform of {warning.size} x {warning.size}, "
+                "more than is allowed (`maximum_fft_size` of its GSParams). Lower the upper bound of the prior of `re_arcsec` or `n`, "
+                "raise `galaxy.folding_threshold`, or let `stamp.binning` bin such galaxies"
+            ) from None
 
 
 def _row(clean: Noiseless, i: int) -> Noiseless:

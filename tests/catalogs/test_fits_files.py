@@ -255,3 +255,44 @@ def test_bytes_after_the_last_hdu_do_no_harm(path, rest):
     write(path, fits.PrimaryHDU(IMAGE))
     path.write_bytes(path.read_bytes() + rest)
     np.testing.assert_array_equal(read_fits_image(path)[0], IMAGE)
+
+
+def test_pixels_are_not_read_from_a_closed_file(path):
+    write(path, fits.PrimaryHDU(IMAGE))
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with FitsFile(path) as file:
+        image = file.image()
+    with pytest.raises(InputError, match="cannot be read: .*the file was closed before its pixels were read"):
+        image.floats()
+
+
+GALACTIC = {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN", "RADESYS": "ICRS"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        GALACTIC,
+        {"CTYPE1": "ELON-TAN", "CTYPE2": "ELAT-TAN"},
+        {"RADESYS": "FK4"},
+        {"EQUINOX": 1950.0},
+        {"RADESYS": "FK5", "EQUINOX": 1975.0},
+    ],
+)
+def test_a_wcs_of_other_coordinates_gives_the_pixel_scale_alone(wcs_of, changes):
+    header = wcs_of(50, 40).to_header()
+    if "RADESYS" not in changes:
+        header.remove("RADESYS", ignore_missing=True)
+    header.update(changes)
+    assert header_wcs(header) is None
+    assert pixel_scale_of(header) == pytest.approx(0.2, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"RADESYS": "FK5", "EQUINOX": 2000.0}, {"EQUINOX": 2000.0}, {"RADESYS": "ICRS", "EQUINOX": 1950.0}]
+)
+def test_a_wcs_of_icrs_or_j2000_is_usable(wcs_of, changes):
+    header = wcs_of(50, 40).to_header()
+    header.remove("RADESYS", ignore_missing=True)
+    header.update(changes)
+    assert header_wcs(header) is not None

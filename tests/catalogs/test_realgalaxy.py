@@ -6,6 +6,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from astroflow.catalogs import open_source
+from astroflow.catalogs.fits_files import FitsFile
 from astroflow.catalogs.recipe import parse_catalog
 from astroflow.errors import InputError
 from astroflow.posteriors.flags import Flag
@@ -90,3 +91,21 @@ def test_what_is_wrong_with_the_whole_catalog(folder):
     Table({"IDENT": [1]}).write(folder / "catalog.fits", overwrite=True)
     with pytest.raises(InputError, match="has no column 'RA', which `kind: realgalaxy` asks for"):
         read(folder)
+
+
+def test_closed_files_keep_nothing_in_memory(folder, monkeypatch):
+    for k in range(3):
+        (folder / f"gal{k}.fits.gz").write_bytes(gzip.compress((folder / "gal.fits").read_bytes()))
+    catalog(folder, GAL_FILENAME=[f"gal{k}.fits.gz" for k in range(3)])
+    monkeypatch.setattr("astroflow.catalogs.realgalaxy.MAX_OPEN_FILES", 2)
+    held = []
+    start = FitsFile.__init__
+
+    def kept(self, path, what="FITS file"):
+        start(self, path, what)
+        held.append(self)
+
+    monkeypatch.setattr(FitsFile, "__init__", kept)
+    assert [c.flags for c in read(folder)] == [0, 0, 0]
+    assert sum(file.path.suffix == ".gz" for file in held) == 3
+    assert all(file._stream.closed and file._bytes is None for file in held)

@@ -80,3 +80,18 @@ def test_an_unknown_frame_gives_nothing_and_is_filled_in_part(wcs_of):
     frame.put([1], frame_of(wcs_of(50, 40)))
     ra, dec = sky_position(frame, np.zeros(3), np.zeros(3))
     assert np.isnan(ra).tolist() == np.isnan(dec).tolist() == [True, False, True]
+
+
+def test_the_order_of_the_axes_in_the_header_does_not_matter(wcs_of):
+    wcs, swapped = wcs_of(50, 40), wcs_of(50, 40)
+    swapped.wcs.ctype, swapped.wcs.crval, swapped.wcs.cd = ["DEC--TAN", "RA---TAN"], wcs.wcs.crval[::-1], wcs.wcs.cd[::-1]
+    expected, found = frame_of(wcs), frame_of(swapped)
+    for name in ("ra", "dec", "x", "y", "jacobian"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-9)
+
+
+def test_a_frame_needs_right_ascension_and_declination(wcs_of):
+    wcs = wcs_of(50, 40)
+    wcs.wcs.ctype = ["GLON-TAN", "GLAT-TAN"]
+    with pytest.raises(ValueError, match="ra, dec"):
+        frame_of(wcs)

@@ -46,7 +46,7 @@ def write(path, suffix):
 def test_every_format_gives_the_same_columns(tmp_path, suffix):
     path = tmp_path / f"table.{suffix}"
     write(path, suffix)
-    table = read_columns(path, WANTED, id_column="id")
+    table = read_columns(path, WANTED, text=["id"])
     ids = identifiers(table["id"])
     assert ids.tolist() == [BIG, BIG + 1, 3]
     assert ids.dtype == np.int64
@@ -65,7 +65,7 @@ def test_zero_rows_are_a_valid_table(tmp_path, suffix):
         parquet.write_table(pa.table({name: pa.array([], pa.float64()) for name in WANTED}), path)
     else:
         as_table()[:0].write(path)
-    table = read_columns(path, WANTED, id_column="id")
+    table = read_columns(path, WANTED, text=["id"])
     assert identifiers(table["id"]).shape == (0,)
     assert floats(table["ra"]).shape == (0,)
 
@@ -158,9 +158,32 @@ def test_ids_that_cannot_be_used(tmp_path, values, message):
         ids_of(tmp_path, values)
 
 
-def test_csv_ids_keep_their_leading_zeros(tmp_path):
-    (tmp_path / "a.csv").write_text("id\n007\n08\n")
-    assert identifiers(read_columns(tmp_path / "a.csv", {"id": "columns.id"}, id_column="id")["id"]).tolist() == ["007", "08"]
+@pytest.mark.parametrize(
+    ("texts", "ids"),
+    [
+        (["7", "0", str(2**63 - 1)], [7, 0, 2**63 - 1]),
+        (["007", "08"], ["007", "08"]),
+        (["7", "A13"], ["7", "A13"]),
+        (["-5", "7"], ["-5", "7"]),
+        (["+5", "7"], ["+5", "7"]),
+        (["7", str(2**63)], ["7", str(2**63)]),
+        (["7.0", "8"], ["7.0", "8"]),
+    ],
+)
+def test_csv_ids_are_integers_only_where_all_are_plain_ones(tmp_path, texts, ids):
+    (tmp_path / "a.csv").write_text("\n".join(["id", *texts]) + "\n")
+    assert identifiers(read_columns(tmp_path / "a.csv", {"id": "columns.id"}, text=["id"])["id"]).tolist() == ids
+
+
+@pytest.mark.parametrize("suffix", ["fits", "parquet", "ecsv"])
+@pytest.mark.parametrize("texts", [["12", "13"], ["12", "13", "A13"]])
+def test_typed_formats_keep_the_type_of_ids(tmp_path, suffix, texts):
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        parquet.write_table(pa.table({"id": texts}), path)
+    else:
+        Table({"id": texts}).write(path)
+    assert identifiers(read_columns(path, {"id": "columns.id"}, text=["id"])["id"]).tolist() == texts
 
 
 def test_units_are_converted_or_refused(tmp_path):

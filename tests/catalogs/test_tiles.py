@@ -1,6 +1,8 @@
+import errno
 import json
 import pickle
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from astroflow.catalogs.fits_files import FitsFile
-from astroflow.errors import InputError
+from astroflow.errors import AstroflowError, InputError
 from astroflow.posteriors.flags import UNUSABLE, Flag
 
 
@@ -339,3 +341,68 @@ def test_sky_frames_give_back_the_catalog_positions(survey):
     np.testing.assert_allclose(np.abs(np.linalg.det(frame.jacobian[known])), 0.04, rtol=1e-6)
     x = [survey.pixels["A" if i < 100 else "B"][i % 100][0] for i in source.row_keys()[list(partition.rows)]]
     np.testing.assert_allclose(frame.x[known], np.array(x)[known], atol=1e-5)
+
+
+def test_one_psf_file_is_open_at_a_time(survey, monkeypatch):
+    survey.single()
+    for identity in survey.table["ID"]:
+        survey.write(f"p{identity}.fits", fits.getdata(survey.folder / "psf.fits"))
+    source = survey.changed(psf__path="p{id}.fits").open()
+    held = []
+    start = FitsFile.__init__
+
+    def kept(self, path, what="FITS file"):
+        start(self, path, what)
+        if what == "PSF file":
+            held.append(self)
+
+    monkeypatch.setattr(FitsFile, "__init__", kept)
+    cutouts = source.read(source.partitions(100)[0], 16)
+    for count in range(1, 5):
+        assert next(cutouts).flags == 0
+        assert len(held) == count
+        assert [file._stream.closed for file in held] == [True] * (count - 1) + [False]
+    assert list(cutouts) == []
+    assert held[-1]._stream.closed
+
+
+@pytest.mark.parametrize(("name", "code"), [("psf.fits", errno.EMFILE), ("mask_A.fits", errno.ENFILE)])
+def test_too_many_open_files_are_no_fault_of_the_row(survey, monkeypatch, name, code):
+    source = survey.open()
+
+    def full(path, mode):
+        if Path(path).name == name:
+            raise OSError(code, "too many")
+        return open(path, mode)
+
+    monkeypatch.setattr("astroflow.catalogs.fits_files.open", full, raising=False)
+    with pytest.raises(AstroflowError, match=rf"{name} cannot be opened: .*[Tt]oo many open files.* `ulimit -n 4096`") as caught:
+        list(source.read(source.partitions(100)[0], 16))
+    assert not isinstance(caught.value, InputError)
+
+
+def swap(header):
+    """Exchange the world axes of a header."""
+    cards = {f"{key}{axis}": header[f"{key}{3 - axis}"] for key in ("CTYPE", "CRVAL") for axis in (1, 2)}
+    cards |= {f"PC{axis}_{k}": header.get(f"PC{3 - axis}_{k}", 0.0) for axis in (1, 2) for k in (1, 2)}
+    header.update(cards)
+
+
+def test_tiles_with_declination_first_are_cut_at_the_same_places(survey):
+    expected = survey.cutouts(side=24)
+    for name in "AB":
+        with fits.open(survey.folder / f"tile_{name}.fits", mode="update") as file:
+            swap(file[0].header)
+    for identity, cutout in survey.cutouts(side=24).items():
+        assert cutout.flags == 0
+        np.testing.assert_array_equal(cutout.image, expected[identity].image)
+        assert (cutout.x, cutout.y) == pytest.approx((expected[identity].x, expected[identity].y), abs=1e-6)
+    test_sky_frames_give_back_the_catalog_positions(survey)
+
+
+def test_tiles_in_galactic_coordinates_have_no_usable_wcs(survey):
+    survey.single()
+    with fits.open(survey.folder / "tile_A.fits", mode="update") as file:
+        file[0].header.update({"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"})
+    with pytest.raises(InputError, match="has no usable WCS, so RA and Dec lead nowhere; expected one in RA and Dec, ICRS or J2000"):
+        survey.open()

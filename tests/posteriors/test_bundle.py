@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+import astroflow.posteriors.bundle as module
 from astroflow.errors import BundleError, InputError, OutputError
+from astroflow.files import atomic_write
 from astroflow.posteriors.bundle import FILES, check_free, load_posterior, save_bundle
 
 NAMES = (*FILES, "manifest.json")
@@ -93,6 +95,29 @@ def test_a_bundle_may_be_replaced_by_another_and_nothing_else_may(small_posterio
     check_free(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     check_free(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("written", [0, 1, 2, 3])
+def test_a_writer_that_was_killed_can_start_again(small_posterior, galaxies, tmp_path, monkeypatch, written):
+    """Whatever files a killed writer leaves, the folder is no bundle, may be written again, and then is one."""
+    folder, done = tmp_path / "bundle", []
+
+    def dying(path, content):
+        if len(done) == written:
+            (path.parent / f".{path.name}.{'0' * 32}").write_bytes(content[:10])
+            raise KeyboardInterrupt
+        done.append(path)
+        atomic_write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "atomic_write", dying)
+        with pytest.raises(KeyboardInterrupt):
+            save_bundle(folder, small_posterior, galaxies.stamps)
+    with pytest.raises(BundleError, match="is no bundle"):
+        load_posterior(folder)
+    digest = save_bundle(folder, small_posterior, galaxies.stamps)
+    assert load_posterior(folder).digest == digest
+    assert {file.name for file in folder.iterdir()} == {*FILES, "manifest.json"}
 
 
 def test_too_few_golden_stamps_are_refused(small_posterior, galaxies, tmp_path):

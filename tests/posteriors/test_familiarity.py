@@ -6,7 +6,8 @@ import pytest
 
 from astroflow.posteriors.familiarity import Familiarity, psf_features
 from astroflow.posteriors.flags import Flag
-from astroflow.types import Noiseless
+from astroflow.sims.psf_images import psf_at_stamp_scale, tidy_psf
+from astroflow.types import Noiseless, Stamps
 
 OOD = int(Flag.OOD_PSF | Flag.OOD_RMS | Flag.OOD_IMAGE)
 
@@ -150,3 +151,29 @@ def test_a_share_of_one_in_a_thousand_lies_beyond(small_simulator):
     cloud = Familiarity.of(stamps, context).context
     assert np.isclose(cloud.threshold, 1.05 * chi2(5).ppf(0.999), rtol=0.1)
     assert np.isclose(cloud.distance(context).mean(), 5, rtol=0.02)
+
+
+def seen_through(psf, n=50):
+    rms = np.random.default_rng(0).uniform(1, 2, (n, 1, 1, 1))
+    return Stamps(images=np.zeros((n, 1, 32, 32)), psf=psf, rms=rms, zero_point=27.0, pixel_scale_arcsec=0.2)
+
+
+def test_where_every_training_psf_is_the_same_one_it_is_familiar_on_an_image_of_any_size():
+    """The wings that an image holds change with its size, a little; another width is another PSF."""
+    context = np.random.default_rng(0).normal(size=(50, 4))
+    familiarity = Familiarity.of(seen_through(moffat(0.7, 0.02)), context)
+
+    def flagged(fwhm, size, g1=0.02):
+        framed = psf_at_stamp_scale(tidy_psf(moffat(fwhm, g1, size=size)[None, None]).images, oversampling=1, binning=1, size=17)
+        return share(familiarity.flags(seen_through(framed), context), Flag.OOD_PSF)
+
+    assert [flagged(0.7, size) for size in (15, 17, 21, 33, 51)] == [0] * 5
+    assert [flagged(0.75, 33), flagged(0.65, 33), flagged(0.7, 33, g1=0.08)] == [1] * 3
+
+
+def test_a_context_of_one_number_has_a_cloud_too():
+    context = np.random.default_rng(0).normal(3.0, 0.5, size=(1000, 1))
+    familiarity = Familiarity.of(seen_through(moffat(), 1000), context)
+    assert {name: value.shape for name, value in familiarity.to_arrays().items()} == Familiarity.shapes(1)
+    flags = familiarity.flags(seen_through(moffat(), 2), np.array([[3.5], [6.0]]))
+    assert ((flags & int(Flag.OOD_IMAGE)) != 0).tolist() == [False, True]

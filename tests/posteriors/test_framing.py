@@ -153,6 +153,17 @@ def test_apparent_radius_of_nothing_is_small():
     assert apparent_radius(image * 0 - 1, np.full_like(image, RMS), np.zeros(image.shape, bool), 31.5, 31.5) == 1.0
 
 
+@pytest.mark.parametrize("sky", [-0.2, 0.1, 0.2])
+def test_a_residual_sky_does_not_make_a_small_galaxy_large(sky):
+    noise = np.random.default_rng(1).normal(0, RMS, (512, 512)).astype(np.float32)
+    image = picture(512, 512, 5.0, flux=1e4)[0] + noise
+    clean, lifted = (
+        apparent_radius(i, np.full_like(image, RMS), np.zeros(image.shape, bool), 255.5, 255.5) for i in (image, image + sky * RMS)
+    )
+    assert 3.0 < clean < 7.0
+    assert abs(lifted - clean) < 1.5
+
+
 def test_masks_do_not_change_the_apparent_radius_much():
     image = picture(128, 128, 8.0, flux=1e5)[0]
     mask = np.random.default_rng(0).random(image.shape) < 0.3

@@ -92,6 +92,23 @@ def test_psf_images_are_looked_for_beside_the_recipe(data, tmp_path, monkeypatch
         (lambda d: d.update(mask={}), "unknown key `mask`; .*Did you mean 'masks'?"),
         (lambda d: d["masks"].update(frame=1), "unknown key `masks.frame`"),
         (lambda d: d["stamp"].pop("zero_point"), "my.yaml: missing key `stamp.zero_point`"),
+        (
+            lambda d: (d["galaxy"]["mag"].update(low=14, high=28), d["galaxy"]["re_arcsec"].update(low=0.5, high=1.0)),
+            "my.yaml: galaxy: only .* lies between the bounds of `re_arcsec` at mag 14",
+        ),
+        (lambda d: d["galaxy"]["ellipticity"].update(names=["g1", "g2"]), "my.yaml: galaxy: parameters .*'e1'.* and prior .*'g1'.* differ"),
+        (lambda d: d["galaxy"]["re_arcsec"].update(magnitude="n"), "my.yaml: galaxy: `re_arcsec` follows `n`, which must come in an earlier block"),
+        (lambda d: d.update(noise={"kind": "rms", "rms": 0}), "my.yaml: noise: `rms`: every value must be positive; the smallest is 0"),
+        (lambda d: d.update(noise={"kind": "rms", "rms": 1, "gain": 0}), "noise: `gain`: every value must be positive; the smallest is 0"),
+        (lambda d: d["noise"].update(gain={"kind": "uniform", "low": 0, "high": 5}), "noise: `gain`: every value must be positive"),
+        (lambda d: d["noise"].update(sky=-1), "noise: `sky` and `read_noise_electrons` must not be negative, .*smallest are -1 and 8"),
+        (lambda d: d["noise"].update(sky=0, read_noise_electrons=0), "nor both zero, .*smallest are 0 and 0"),
+        (lambda d: d["noise"].update(read_noise_electrons=-2), "must not be negative"),
+        (lambda d: d["psf"].update(fwhm_arcsec=-1), "my.yaml: psf: `fwhm_arcsec`: every value must be positive; the smallest is -1"),
+        (lambda d: d["psf"]["fwhm_arcsec"].update(low=0), "psf: `fwhm_arcsec`: every value must be positive; the smallest is 0"),
+        (lambda d: d.update(psf={"kind": "kolmogorov", "fwhm_arcsec": 0}), "psf: `fwhm_arcsec`: every value must be positive"),
+        (lambda d: d["psf"].update(beta=1.0), "psf: `beta`: every value must be above 1.1, as GalSim's Moffat asks; the smallest is 1"),
+        (lambda d: d["psf"]["beta"].update(low=1.1), "psf: `beta`: every value must be above 1.1"),
     ],
 )  # fmt: skip
 def test_each_mistake_in_a_recipe_is_named(data, change, message):
@@ -99,6 +116,11 @@ def test_each_mistake_in_a_recipe_is_named(data, change, message):
     change(data)
     with pytest.raises(ConfigError, match=message):
         build_simulator(data, "my.yaml")
+
+
+def test_a_detector_without_sky_has_its_read_noise(data):
+    data["noise"].update(sky=0.0, gain=2.0, read_noise_electrons=8.0)
+    assert build_simulator(data)[0].noise.levels(np.random.default_rng(0), 3).rms.tolist() == [[4.0]] * 3
 
 
 def test_an_installed_part_is_a_kind_like_any_other(data, monkeypatch, elsewhere):

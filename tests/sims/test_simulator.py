@@ -8,7 +8,7 @@ from astropy.io import fits
 
 from astroflow.errors import ConfigError, InputError
 from astroflow.randomness import generator
-from astroflow.sims.distributions import Fixed, LogUniform
+from astroflow.sims.distributions import Fixed, LogUniform, Uniform
 from astroflow.sims.galaxies import SersicGalaxy
 from astroflow.sims.masks import MaskPopulation
 from astroflow.sims.noise import RMSNoise
@@ -194,3 +194,26 @@ def test_models_through_native_psfs_are_what_draw_makes(tmp_path):
     model = simulator.render_binned(clean.theta, points, clean.binning)
     peak = clean.images.max((1, 2, 3))
     assert (np.abs(model - clean.images).max((1, 2, 3)) < 2e-3 * peak).all()
+
+
+@pytest.mark.parametrize("how", ["draw", "render", "render_binned"])
+def test_a_galaxy_too_large_for_any_memory_is_refused_before_its_transform(small_simulator, how, monkeypatch):
+    """GalSim only warns, and the process would be killed."""
+    from galsim.gsobject import GSObject
+
+    def transform(*_):
+        raise AssertionError("the transform was begun")
+
+    monkeypatch.setattr(GSObject, "drawFFT_finish", transform)
+    galaxy = SersicGalaxy(re_arcsec=Uniform(low=20.0, high=30.0), n=Uniform(low=5.9, high=6.1), n_table=8)
+    stamp = StampSpec(size=32, pixel_scale_arcsec=0.05, zero_point=27.0, psf_size=17)
+    simulator = replace(small_simulator, galaxy=galaxy, stamp=stamp)
+    theta = np.array([[20.0, 25.0, 6.0, 0.0, 0.0, 0.0, 0.0]])
+    y, x = np.mgrid[-8:9, -8:9]
+    psf = np.exp(-0.5 * (x**2 + y**2) / 4)
+    psf /= psf.sum()
+    message = r"re_arcsec 2\d.*, n (5.9\d|6|6.0\d*) on pixels of 0.05 arcsec takes a Fourier transform of \d{5,} x .*Lower the upper bound"
+    stamps = Stamps(images=np.zeros((1, 1, 32, 32)), psf=psf, rms=1.0, zero_point=27.0, pixel_scale_arcsec=0.05)
+    calls = {"draw": ([0], 1), "render": (theta, stamps), "render_binned": (theta, [psf], np.array([1]))}
+    with pytest.raises(ConfigError, match=message):
+        getattr(simulator, how)(*calls[how])
