@@ -23,7 +23,7 @@ MOFFAT_BINS = (1.1, 1.5, 2.0, 3.0, 4.5, 7.0, 12.0, 20.0)
 """Slopes are tabulated in these ranges, a narrow one needing fewer terms."""
 PSF_FLOOR = 1e-3
 """A PSF's transform below this is left out."""
-BANDS = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+BANDS = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 """Bands that are chosen from, in Nyquist frequencies: each is compiled once."""
 
 
@@ -149,7 +149,7 @@ def band_of_profile(profile: Any, step: float) -> float:
 
 def band_of_image(image: Array, oversampling: int) -> float:
     """Return how many Nyquist frequencies of the stamp a PSF image needs: where its transform along the axes stays below `PSF_FLOOR`."""
-    k = np.linspace(0, 2 * np.pi, 129)  # radians per PSF sample, up to twice its own Nyquist frequency
+    k = np.linspace(0, np.pi, 65)  # radians per PSF sample; an image knows nothing beyond its own Nyquist frequency
     kernel = np.abs(_quintic(tuple(k.tolist())))
     highest = 0.0
     for axis in (0, 1):
@@ -157,7 +157,7 @@ def band_of_image(image: Array, oversampling: int) -> float:
         waves = np.exp(-1j * np.outer(k, np.arange(len(profile)) - (len(profile) - 1) / 2))
         above = np.abs(waves @ profile) * kernel > PSF_FLOOR * profile.sum()
         highest = max(highest, float(k[above].max()))
-    return _rounded(highest * oversampling / np.pi)
+    return min(_rounded(highest * oversampling / np.pi), float(oversampling))
 
 
 def _rounded(band: float) -> float:
