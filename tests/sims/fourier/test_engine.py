@@ -1,0 +1,188 @@
+from dataclasses import replace
+
+import galsim
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from astroflow.errors import ConfigError
+from astroflow.sims.bulge_disc import BulgeDiscGalaxy
+from astroflow.sims.distributions import LogUniform, Normal, Uniform
+from astroflow.sims.fourier.engine import FourierEngine
+from astroflow.sims.fourier.grid import ModeGrid
+from astroflow.sims.fourier.psf import describe_profile
+from astroflow.sims.galaxies import SersicGalaxy
+from astroflow.sims.noise import RMSNoise
+from astroflow.sims.psfs import KolmogorovPSF, MoffatPSF, PSFDraw
+from astroflow.sims.simulator import Simulator
+from astroflow.sims.stamp import StampSpec
+
+SCALE, SIZE, ZERO_POINT = 0.2, 64, 27.0
+# GalSim's own error below the tolerances: its settings, and no wing of a large galaxy may wrap round
+TIGHT = galsim.GSParams(folding_threshold=1e-3, maxk_threshold=1e-4, kvalue_accuracy=1e-6, maximum_fft_size=16384)
+GALAXIES = {
+    "sersic": SersicGalaxy(n=LogUniform(low=0.5, high=6.0), re_arcsec=LogUniform(low=0.15, high=2.0)),
+    "bulge_disc": BulgeDiscGalaxy(disc_re_arcsec=LogUniform(low=0.15, high=2.0), bulge_re_arcsec=LogUniform(low=0.1, high=1.5)),
+}
+FWHM = Normal(mean=0.75, sd=0.1, low=0.55, high=1.0)
+
+
+def simulator(kind="sersic", psf=None, **stamp):
+    return Simulator(
+        galaxy=GALAXIES[kind],
+        psf=psf or MoffatPSF(fwhm_arcsec=FWHM),
+        noise=RMSNoise(rms=Uniform(low=0.1, high=0.3)),
+        stamp=StampSpec(**{"size": SIZE, "pixel_scale_arcsec": SCALE, "zero_point": ZERO_POINT, "psf_size": 33} | stamp),
+    )
+
+
+def galsims(model, theta, point, binning=1):
+    """The stamp as GalSim draws it when it takes its time."""
+    named = dict(zip(model.parameters.names, map(float, theta), strict=True))
+    galaxy = model.galaxy.profile(named, ZERO_POINT, exact=True).withGSParams(TIGHT)
+    return point.observed(galaxy, SCALE, binning, model.stamp.size).astype(np.float64)
+
+
+def errors(found, truth):
+    difference = found - truth
+    axes = (-2, -1)
+    return (
+        np.abs(difference).max(axes) / truth.max(axes),
+        np.abs(difference.sum(axes)) / truth.sum(axes),
+        np.sqrt((difference**2).sum(axes) / (truth**2).sum(axes)),
+    )
+
+
+@pytest.mark.parametrize("psf", [MoffatPSF(fwhm_arcsec=FWHM), KolmogorovPSF(fwhm_arcsec=FWHM)], ids=["moffat", "kolmogorov"])
+@pytest.mark.parametrize("kind", GALAXIES)
+def test_stamps_are_galsims(kind, psf):
+    model = simulator(kind, psf)
+    ids = np.arange(12)
+    theta = np.array([model._draw_theta(np.random.default_rng(i))[1] for i in ids])
+    if kind == "sersic":
+        theta[:3, 1:3] = [(2.0, 5.99), (0.15, 5.99), (2.0, 0.5)]  # widest wings, smallest cusp, flattest
+    points = [psf.draw(np.random.default_rng([7, i]), SCALE) for i in ids]
+    ones = np.ones(len(ids), np.int64)
+    found, stars = model.fourier.draw(theta, points, SCALE * ones, ones, SIZE, 33, ZERO_POINT)
+    truth = np.array([galsims(model, t, p) for t, p in zip(theta, points, strict=True)])
+    peak, flux, norm = errors(found, truth)
+    assert peak.max() < 3e-4
+    assert flux.max() < 1e-3
+    assert norm.max() < 3e-4
+    expected = np.array([p.image(SCALE, 1, 33) for p in points])
+    assert np.abs(stars - expected).max() < 1e-3 * expected.max()
+
+
+@pytest.mark.parametrize("oversampling", [1, 3, 5])
+def test_stamps_through_psf_images_are_galsims(oversampling):
+    """Undersampled like Euclid's: pixels as wide as the PSF's core, its image sampled finely."""
+    model = simulator(pixel_scale_arcsec=0.1, size=32)
+    simulation = model.draw(np.arange(10), seed=2)
+    fwhm = 0.16 if oversampling > 1 else 0.3
+    native = galsim.Convolve(galsim.OpticalPSF(lam_over_diam=fwhm, obscuration=0.3), galsim.Pixel(0.1))
+    side = 16 * oversampling + 1
+    image = native.drawImage(nx=side, ny=side, scale=0.1 / oversampling, method="no_pixel").array
+    stamps = replace(
+        simulation.stamps, psf=np.broadcast_to(image / image.sum(), (10, 1, side, side)).astype(np.float32), psf_oversampling=oversampling
+    )
+    found, truth = (model.render(simulation.theta, stamps, engine=engine) for engine in ("fourier", "galsim"))
+    peak, flux, norm = errors(found[:, 0].astype(np.float64), truth[:, 0].astype(np.float64))
+    assert peak.max() < 1e-3
+    assert flux.max() < 2e-3  # GalSim's folding_threshold is not tightened here
+    assert norm.max() < 1e-3
+
+
+@pytest.mark.parametrize(("height", "width"), [(33, 33), (30, 41), (64, 50)])
+def test_stamps_of_any_shape(height, width):
+    model = simulator()
+    simulation = model.draw(np.arange(3), seed=2)
+    stamps = replace(
+        simulation.stamps,
+        **{name: getattr(simulation.stamps, name)[..., :height, :width].copy() for name in ("images", "rms", "mask")},
+    )
+    found, truth = (model.render(simulation.theta, stamps, engine=engine) for engine in ("fourier", "galsim"))
+    assert found.shape == (3, 1, height, width)
+    assert np.abs(found - truth).max() < 1e-3 * truth.max()
+
+
+def test_both_engines_draw_the_same_simulations():
+    galsims_own = simulator(psf_size=25, size=48)
+    ours = replace(galsims_own, engine="fourier")
+    a, b = (m.draw_noiseless(np.arange(20), seed=4) for m in (galsims_own, ours))
+    np.testing.assert_array_equal(a.theta, b.theta)
+    np.testing.assert_array_equal(a.binning, b.binning)
+    assert (np.abs(a.images - b.images).max((1, 2, 3)) / a.images.max((1, 2, 3))).max() < 1e-3
+    assert np.abs(a.psf - b.psf).max() < 1e-3 * a.psf.max()
+
+
+def test_a_stamp_is_the_same_alone_and_in_any_company():
+    model = replace(simulator(binning=(1, 2)), engine="fourier")
+    together = model.draw_noiseless(np.arange(100), seed=4)
+    for ids in ([17], [99, 3, 50], np.arange(99, 29, -1)):
+        some = model.draw_noiseless(ids, seed=4)
+        np.testing.assert_array_equal(some.images, together.images[ids])
+        np.testing.assert_array_equal(some.psf, together.psf[ids])
+
+
+@pytest.mark.parametrize("kind", GALAXIES)
+def test_gradients_are_finite_differences(kind):
+    galaxy = GALAXIES[kind]
+    engine = FourierEngine(galaxy, galaxy.parameters.names)
+    rng = np.random.default_rng(3)
+    theta = np.array([simulator(kind)._draw_theta(rng)[1] for _ in range(4)])
+    grid = ModeGrid(32, 1.5)
+    family, arrays = describe_profile(galsim.Moffat(beta=3.0, fwhm=0.8).shear(g1=0.05, g2=0.02), SCALE, grid)
+    psf = family.transform({name: tf.constant(np.repeat(np.asarray(v)[None], 4, 0), tf.float32) for name, v in arrays.items()}, grid)
+    weights = tf.constant(rng.normal(size=(4, 32, 32)), tf.float32)
+
+    def drawn(values):
+        ones = tf.ones(4)
+        return engine.images(values, psf, ZERO_POINT * ones, SCALE * ones, tf.zeros((4, 2)), grid)
+
+    values = tf.constant(theta)
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        score = tf.reduce_sum(drawn(values) * weights, (1, 2))
+    gradient = tape.gradient(score, values).numpy()
+    for k, name in enumerate(galaxy.parameters.names):
+        step = 0.01 if name in ("mag", "n", "bulge_to_total") else 0.003
+        ends = [drawn(values + sign * step * tf.one_hot([k] * 4, theta.shape[1])).numpy().astype(np.float64) for sign in (1, -1)]
+        difference = ((ends[0] - ends[1]) * weights.numpy()).sum((1, 2)) / (2 * step)
+        np.testing.assert_allclose(gradient[:, k], difference, rtol=0.02, atol=0.01 * np.abs(difference).max(), err_msg=name)
+
+
+def test_round_galaxies_have_finite_gradients():
+    engine = FourierEngine(GALAXIES["sersic"], GALAXIES["sersic"].parameters.names)
+    theta = tf.constant([[20.0, 0.8, 2.0, 0.0, 0.0, 0.0, 0.0]])
+    grid = ModeGrid(32, 1.0)
+    psf = tf.ones((1, len(grid.kx), len(grid.ky)), tf.complex64)
+    with tf.GradientTape() as tape:
+        tape.watch(theta)
+        total = tf.reduce_sum(engine.images(theta, psf, tf.constant([ZERO_POINT]), tf.constant([SCALE]), tf.zeros((1, 2)), grid) ** 2)
+    assert np.isfinite(tape.gradient(total, theta)).all()
+
+
+def test_what_is_no_sum_of_sersics_stays_with_galsim():
+    class Ring:
+        parameters = GALAXIES["sersic"].parameters
+
+        def profile(self, theta, zero_point, *, exact=False):
+            return galsim.Gaussian(sigma=1.0)
+
+    model = replace(simulator(), galaxy=Ring())
+    with pytest.raises(ConfigError, match=r"draws sums of Sersic profiles .* Ring is none. Use engine: galsim"):
+        _ = model.fourier
+    with pytest.raises(ConfigError, match=r"unknown rendering engine 'furier'.*Did you mean 'fourier'"):
+        replace(simulator(), engine="furier")
+
+
+def test_a_population_of_images_needs_no_profile():
+    model = simulator()
+    image = model.psf.draw(np.random.default_rng(1), SCALE).image(SCALE, 1, 33)
+    theta = np.array([model._draw_theta(np.random.default_rng(5))[1]])
+    for binning in (1, 2):
+        point = PSFDraw(native_image=image)
+        found, stars = model.fourier.draw(theta, [point], np.array([SCALE * binning]), np.array([binning]), SIZE, 33, ZERO_POINT)
+        truth = galsims(model, theta[0], point, binning)
+        assert stars is None
+        assert np.abs(found[0] - truth).max() < 1e-3 * truth.max()
