@@ -69,7 +69,7 @@ class ImageFile(Recipe):
     """An image in a FITS file."""
 
     path: DataPath
-    """File, or a template with column names in braces, such as `tiles/{tile}.fits`."""
+    """File, or a template with column names in braces, such as `tiles/{tile}.fits`; CSV columns fill in as written, `0501` as `0501`."""
     hdu: int | str | None = None
     """Number (0 = primary) or name of the HDU; needed where the file holds several images."""
 

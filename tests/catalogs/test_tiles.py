@@ -406,3 +406,34 @@ def test_tiles_in_galactic_coordinates_have_no_usable_wcs(survey):
         file[0].header.update({"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"})
     with pytest.raises(InputError, match="has no usable WCS, so RA and Dec lead nowhere; expected one in RA and Dec, ICRS or J2000"):
         survey.open()
+
+
+@pytest.mark.parametrize("names", [("0501", "0502"), ("0501", "A7"), ("501", "502"), ("5.10", "5.2")])
+def test_tile_names_of_a_csv_table_are_what_is_written(survey, names):
+    for tile, name in zip("AB", names, strict=True):
+        for part in ("tile", "rms", "mask"):
+            (survey.folder / f"{part}_{tile}.fits").rename(survey.folder / f"{part}_{name}.fits")
+    survey.table["TILE"] = [names["AB".index(tile)] for tile in survey.table["TILE"]]
+    survey.table.write(survey.folder / "objects.csv")
+    survey.changed(table__path="objects.csv")
+    assert {cutout.flags for cutout in survey.cutouts(side=16).values()} == {0}
+
+
+def test_csv_columns_fill_path_templates_as_written_and_stay_numbers_elsewhere(survey, blob):
+    survey.single()
+    pixels = [(30.0, 28.0), (88.0, 28.5), (30.25, 62.0), (88.0, 62.0)]
+    numbers = ["007", "08", "9", "10"]
+    rows = [f"{k},{x:.2f},{y:.2f},{n},{k + 0.5},{k}" for k, ((x, y), n) in enumerate(zip(pixels, numbers, strict=True))]
+    (survey.folder / "objects.csv").write_text("\n".join(["ID,X,Y,N,Z,P", *rows]) + "\n")
+    planes = np.stack([blob(11, 11, 5, 5, sigma) for sigma in (1.0, 1.5, 2.0, 2.5)]).astype("f4")
+    for k, ((x, y), n) in enumerate(zip(pixels, numbers, strict=True)):
+        survey.write(f"p_{x:.2f}_{y:.2f}_{n}_{k + 0.5:.3f}_{k}_{k:03d}.fits", planes)
+    survey.changed(
+        table__path="objects.csv",
+        columns={"id": "ID", "x": "X", "y": "Y", "psf_index": "P"},
+        psf__path="p_{X}_{Y}_{N}_{Z:.3f}_{P}_{P:03d}.fits",
+    )
+    cutouts = survey.cutouts(side=16)
+    assert [(cutouts[k].flags, cutouts[k].note) for k in range(4)] == [(0, "")] * 4
+    for k in range(4):
+        np.testing.assert_array_equal(cutouts[k].psf[0], planes[k])
