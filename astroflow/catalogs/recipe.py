@@ -100,7 +100,7 @@ class NoiseMap(Recipe):
 
 
 class MaskMap(ImageFile):
-    """An image of pixels to ignore."""
+    """An image of pixels to ignore; pixels where it is NaN or BLANK are ignored too."""
 
     bits: tuple[Annotated[int, pydantic.Field(ge=0, le=62)], ...] | None = None
     """Ignore pixels with any of these bits, counted from 0; by default every pixel that is not 0."""

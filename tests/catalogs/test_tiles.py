@@ -10,6 +10,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from astroflow.catalogs.fits_files import FitsFile
+from astroflow.catalogs.fits_images import read_fits_image
 from astroflow.errors import AstroflowError, InputError
 from astroflow.posteriors.flags import UNUSABLE, Flag
 
@@ -437,3 +438,42 @@ def test_csv_columns_fill_path_templates_as_written_and_stay_numbers_elsewhere(s
     assert [(cutouts[k].flags, cutouts[k].note) for k in range(4)] == [(0, "")] * 4
     for k in range(4):
         np.testing.assert_array_equal(cutouts[k].psf[0], planes[k])
+
+
+@pytest.mark.parametrize("rule", [{}, {"bits": [0]}, {"values": [1]}])
+def test_pixels_of_which_the_mask_says_nothing_are_ignored(survey, rule):
+    survey.single().changed(mask=survey.recipe["mask"] | rule)
+    x, y = (round(value) for value in survey.pixels["A"][0])
+
+    def masked():
+        cutout = survey.cutouts(side=16)[0]
+        rows, columns = np.nonzero(cutout.mask[0])
+        return {(int(r - round(cutout.y)), int(c - round(cutout.x))) for r, c in zip(rows, columns, strict=True)}
+
+    mask = np.zeros((survey.height, survey.width))
+    mask[y, x + 2], mask[y, x + 3], mask[y, x + 4] = 1, np.nan, np.inf
+    survey.write("mask_A.fits", mask)
+    assert masked() == {(0, 2), (0, 3), (0, 4)}
+    whole = np.where(np.isfinite(mask), mask, -99).astype("i2")
+    survey.write("mask_A.fits", whole, fits.Header({"BLANK": -99}))
+    assert masked() == {(0, 2), (0, 3), (0, 4)}
+    survey.write("mask_A.fits", np.where(mask == 1, 2**63 + 1, 0).astype("u8"))
+    assert masked() == (set() if "values" in rule else {(0, 2)})
+
+
+def test_undefined_labels_belong_to_no_object(survey):
+    survey.single().changed(segmentation={"path": "seg.fits"})
+    labels = np.full((survey.height, survey.width), np.nan)
+    survey.write("seg.fits", labels)
+    assert not survey.cutouts(side=16)[0].mask.any()
+
+
+def test_tiles_and_queries_mask_alike(survey):
+    survey.single()
+    mask = np.array([0, 0.3, np.nan, 1e30, -1, 2**40])[np.arange(survey.width * survey.height) % 6].reshape(survey.height, survey.width)
+    survey.write("mask_A.fits", mask)
+    survey.changed(columns={"id": "ID", "x": "X", "y": "Y"})
+    survey.table = Table({"ID": [1], "X": [59.0], "Y": [44.0]})
+    (cutout,) = survey.cutouts(side=31).values()
+    queried = read_fits_image(survey.folder / "mask_A.fits")[0] != 0
+    np.testing.assert_array_equal(cutout.mask[0], queried[29:60, 44:75])
