@@ -46,7 +46,7 @@ class StampSource(Source):
 
     def sky_frame(self, partition: Partition) -> SkyFrame:
         rows = self._local(partition)
-        frame = SkyFrame.unknown(len(rows), self.recipe.pixel_scale_arcsec)
+        frame = self._catalog_frame(rows)
         for place, row in enumerate(rows.tolist()):
             with ExitStack() as files:
                 try:
@@ -55,6 +55,7 @@ class StampSource(Source):
                 except (InputError, RowError, OSError) as error:
                     check_descriptors(error, f"a file of object {self.rows.ids[row]}")
                     continue
+                frame.x[place], frame.y[place] = x, y
                 if images.wcs is not None:
                     frame.put([place], SkyFrame.of(images.wcs, np.array([x]), np.array([y]), self.recipe.pixel_scale_arcsec))
         return frame

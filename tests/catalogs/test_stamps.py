@@ -153,3 +153,18 @@ def test_sky_positions_need_a_usable_wcs(stamps, header):
     assert [c.flags for c in cutouts] == [0, Flag.BAD_POSITION, 0]
     assert "g1_image.fits [HDU 0 PRIMARY] has no usable WCS, so RA and Dec lead nowhere" in cutouts[1].note
     assert [c.flags for c in stamps.read()] == [0, 0, 0]
+
+
+def test_pixel_positions_are_known_without_a_wcs(stamps):
+    for k in range(3):
+        path = stamps.folder / f"g{k}_image.fits"
+        fits.writeto(path, fits.getdata(path), overwrite=True)
+    source = stamps.open()
+    (partition,) = source.partitions(10)
+    (stamps.folder / "g1_image.fits").unlink()
+    frame = source.sky_frame(partition)
+    np.testing.assert_array_equal([frame.x, frame.y], [[20.0, np.nan, 74.5], [15.0, np.nan, 99.5]])
+    assert np.isnan(frame.ra).all()
+    stamps.table["X"], stamps.table["Y"] = [21.0, 60.0, 3.0], [11.0, 3.0, 2.0]
+    frame = stamps.open(columns={"id": "ID", "x": "X", "y": "Y"}).sky_frame(partition)
+    np.testing.assert_array_equal([frame.x, frame.y], [[21.0, 60.0, 3.0], [11.0, 3.0, 2.0]])

@@ -477,3 +477,15 @@ def test_tiles_and_queries_mask_alike(survey):
     (cutout,) = survey.cutouts(side=31).values()
     queried = read_fits_image(survey.folder / "mask_A.fits")[0] != 0
     np.testing.assert_array_equal(cutout.mask[0], queried[29:60, 44:75])
+
+
+def test_pixel_positions_are_known_without_a_wcs(survey):
+    survey.single().changed(columns={"id": "ID", "x": "X", "y": "Y", "origin": 1})
+    survey.write("tile_A.fits", fits.getdata(survey.folder / "tile_A.fits"))
+    survey.table = Table({"ID": [1, 2, 3], "X": [31.5, 500.0, np.nan], "Y": [29.0, 3.0, 4.0]})
+    source = survey.open()
+    (partition,) = source.partitions(10)
+    frame = source.sky_frame(partition)
+    np.testing.assert_array_equal(frame.x, [30.5, 499.0, np.nan])
+    np.testing.assert_array_equal(frame.y, [28.0, 2.0, 3.0])
+    assert np.isnan(frame.ra).all()
