@@ -29,6 +29,9 @@ from astroflow.types import Array
 MAX_PIXELS = 4_000_000_000
 MAX_HDUS = 100_000
 MAX_UNPACKED_BYTES = 2 << 30
+MAX_WHOLE = 2**62
+UNSIGNED_ZERO = 2**63
+"""BZERO of images of unsigned 64-bit integers."""
 WHOLE_IMAGE_BYTES = 64 << 20
 PARSE_ERRORS = (
     OSError, KeyError, AttributeError, TypeError, ValueError, IndexError, MemoryError, OverflowError, EOFError,
@@ -81,13 +84,28 @@ class FitsImage:
         return out
 
     def integers(self, *window: slice | int) -> Array:
-        """Return the pixels of a window as exact int64, for masks and segmentation labels; NaN and BLANK become 0."""
+        """Return the pixels of a window as exact int64, or uint64 where the file holds those; 0 where `undefined`."""
+        values, undefined = self._whole_numbers(window)
+        return np.where(undefined, 0, values)
+
+    def undefined(self, *window: slice | int) -> Array:
+        """Return which pixels of a window are no whole number (bool): BLANK, NaN, or floats that are infinite or beyond 2^62."""
+        return self._whole_numbers(window)[1]
+
+    def _whole_numbers(self, window: tuple[slice | int, ...]) -> tuple[Array, Array]:
         raw = self._raw[window] if window else self._raw
-        if raw.dtype.kind in "iu" and self._scale == 1.0 and self._zero.is_integer():
-            out = raw.astype(np.int64) + np.int64(self._zero)
-            return np.where(raw == self._blank, 0, out) if self._blank is not None else out
+        undefined = raw == self._blank if self._blank is not None else np.zeros(raw.shape, bool)
+        whole = raw.dtype.kind in "iu" and self._scale == 1.0
+        if whole and raw.dtype.itemsize == 8 and self._zero == UNSIGNED_ZERO:
+            # Modulo 2^64 the sum is exact.
+            return raw.astype(np.uint64) + np.uint64(UNSIGNED_ZERO), undefined
+        if whole and raw.dtype.kind == "u" and raw.dtype.itemsize == 8 and self._zero == 0:
+            return raw.astype(np.uint64), undefined
+        if whole and self._zero.is_integer() and abs(self._zero) < MAX_WHOLE:
+            return raw.astype(np.int64) + np.int64(self._zero), undefined
         values = np.asarray(raw, np.float64) * self._scale + self._zero
-        return np.rint(np.where(np.isfinite(values) & (np.abs(values) < 2**62), values, 0)).astype(np.int64)
+        undefined = undefined | ~(np.abs(values) < MAX_WHOLE)
+        return np.rint(np.where(undefined, 0, values)).astype(np.int64), undefined
 
 
 class FitsFile:

@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 from astroflow.catalogs.fits_files import FitsFile, FitsImage
 from astroflow.catalogs.fits_images import header_number, header_wcs, pixel_scale_of
 from astroflow.catalogs.maps import mask_of, neighbours_of, rms_of
-from astroflow.catalogs.recipe import StampsRecipe, TilesRecipe
+from astroflow.catalogs.recipe import MaskMap, StampsRecipe, TilesRecipe
 from astroflow.catalogs.rows import NO_INDEX, Rows
 from astroflow.catalogs.sources import RowError
 from astroflow.errors import InputError
@@ -106,7 +106,7 @@ def cut_window(
     else:
         rms, mask = rms_of(recipe.noise, images.noise.floats(*window), image, gain)
     if images.mask is not None and recipe.mask is not None:
-        mask |= mask_of(recipe.mask, images.mask.integers(*window))
+        mask |= _masked(recipe.mask, images.mask, window)
     if images.segmentation is not None:
         own = int(rows.label[row])
         if own == NO_INDEX:
@@ -114,6 +114,13 @@ def cut_window(
             own = int(images.segmentation.integers(slice(y, y + 1), slice(x, x + 1))[0, 0])
         mask |= neighbours_of(images.segmentation.integers(*window), own)
     return image, rms, mask
+
+
+def _masked(mask: MaskMap, image: FitsImage, window: tuple[slice, slice]) -> Array:
+    """Return which pixels a mask image ignores: those that it says, and those of which it says nothing."""
+    if mask.bits is None and mask.values is None:
+        return mask_of(mask, image.floats(*window))
+    return mask_of(mask, image.integers(*window)) | image.undefined(*window)
 
 
 def _constant_noise(recipe: TilesRecipe | StampsRecipe, rows: Rows, row: int) -> float:

@@ -59,9 +59,10 @@ def rms_of(noise: NoiseMap, values: Array, image: Array, gain: float) -> tuple[A
 
 
 def mask_of(mask: MaskMap, values: Array) -> Array:
-    """Turn an int64 mask image into True = ignore."""
+    """Turn a mask image into True = ignore: whole numbers, or any for a mask of neither bits nor values, where NaN is not 0."""
     if mask.values is not None:
-        return np.asarray(np.isin(values, mask.values))
+        limits = np.iinfo(values.dtype)
+        return np.asarray(np.isin(values, np.array([v for v in mask.values if limits.min <= v <= limits.max], values.dtype)))
     if mask.bits is not None:
         return np.asarray((values & sum(1 << bit for bit in mask.bits)) != 0)
     return np.asarray(values != 0)

@@ -4,7 +4,7 @@ A path of a catalog recipe may hold column names in braces, one file per object 
 file with something in it: an address is never fetched and a device is never read.
 """
 
-__all__ = ["check_descriptors", "check_file", "fill_template", "looks_like", "template_fields"]
+__all__ = ["check_descriptors", "check_file", "fill_template", "looks_like", "plain_fields", "template_fields"]
 
 import errno
 import os
@@ -42,6 +42,11 @@ def template_fields(template: str) -> list[str]:
     if not all(names):
         raise ConfigError(f"path {template!r} has empty braces; write a column's name between them")
     return names
+
+
+def plain_fields(template: str) -> list[str]:
+    """Return the names in braces that carry no format code, so that the text of their columns is what fills them."""
+    return [field for _, field, code, conversion in string.Formatter().parse(template) if field and not code and not conversion]
 
 
 def fill_template(template: str, values: Mapping[str, Any]) -> str:

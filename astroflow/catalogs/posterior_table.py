@@ -38,6 +38,11 @@ PARAMETER_SUFFIXES = {
     "q84": ("", "84 % quantile"),
     "q975": ("", "97.5 % quantile"),
 }
+OFFSETS = {
+    f"d{axis}_arcsec": f"Centre's offset along +{axis} from the object's position in its tile or stamp, `{axis}`, which the catalog gives"
+    for axis in "xy"
+}
+"""Parameters count offsets from the middle of a stamp, catalogs from where the object was said to be."""
 DERIVED_SUFFIXES = ("mean", "sd", "q16", "q50", "q84")
 
 
@@ -94,9 +99,10 @@ def posterior_columns(parameters: Parameters, *, string_ids: bool = False, sampl
         OutputColumn("y", "float64", "pix", "pos.cartesian.y;instr.det", "Pixel row of the object in its tile or stamp, from 0"),
     ]
     for parameter in parameters.members:
+        meaning = OFFSETS.get(parameter.name, parameter.description)
         for suffix, (statistic, words) in PARAMETER_SUFFIXES.items():
             ucd = ";".join(part for part in (statistic, parameter.ucd) if part) if statistic else ""
-            columns.append(OutputColumn(f"{parameter.name}_{suffix}", "float32", parameter.unit, ucd, f"{parameter.description}: {words}"))
+            columns.append(OutputColumn(f"{parameter.name}_{suffix}", "float32", parameter.unit, ucd, f"{meaning}: {words}"))
     for a, b in combinations(parameters.members, 2):
         unit = _product(a.unit, b.unit)
         columns.append(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from astroflow.catalogs.fits_files import FitsFile
+from astroflow.catalogs.fits_files import FitsFile, FitsImage
 from astroflow.catalogs.image_set import SCALE_TOLERANCE
 from astroflow.catalogs.recipe import RealGalaxyRecipe
 from astroflow.catalogs.rows import NO_INDEX, Rows
@@ -62,7 +62,18 @@ class RealGalaxySource(Source):
             )
 
     def sky_frame(self, partition: Partition) -> SkyFrame:
-        return SkyFrame.unknown(len(partition), self.recipe.pixel_scale_arcsec)
+        rows = self._local(partition)
+        frame = self._catalog_frame(rows)
+        with ExitStack() as files:
+            session = self._session(files, 0)
+            for place, row in enumerate(rows.tolist()):
+                try:
+                    name, hdu = (self.rows.filling[key][row].item() for key in ("GAL_FILENAME", "GAL_HDU"))
+                    stamp = self._find(name, hdu, session, "galaxy stamp")
+                except (InputError, OSError):
+                    continue
+                frame.x[place], frame.y[place] = _middle(stamp.shape)
+        return frame
 
     def _session(self, files: ExitStack, cutout_pixels: int) -> _Session:
         session = _Session(cutout_pixels, {})
@@ -82,7 +93,7 @@ class RealGalaxySource(Source):
         if self.recipe.subtract_noise_mean and math.isfinite(values["NOISE_MEAN"]):
             image = image - np.float32(values["NOISE_MEAN"])
         height, width = image.shape
-        x, y = (width - 1) / 2, (height - 1) / 2
+        x, y = _middle(image.shape)
         columns, rows = around(x, width, session.side), around(y, height, session.side)
         image = image[rows, columns]
         return Cutout(
@@ -93,6 +104,9 @@ class RealGalaxySource(Source):
         )  # fmt: skip
 
     def _image(self, name: str, hdu: int, session: _Session, what: str) -> Array:
+        return self._find(name, hdu, session, what).floats()
+
+    def _find(self, name: str, hdu: int, session: _Session, what: str) -> FitsImage:
         if not name or hdu == NO_INDEX:
             raise InputError(f"the catalog gives no file or HDU of the {what}")
         path = _variant(self.folder / name)
@@ -100,7 +114,12 @@ class RealGalaxySource(Source):
             if len(session.opened) >= MAX_OPEN_FILES:
                 session.opened.pop(next(iter(session.opened))).close()
             session.opened[path] = FitsFile(path, what)
-        return session.opened[path].image(hdu).floats()
+        return session.opened[path].image(hdu)
+
+
+def _middle(shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return the pixel position (x, y) of the middle of an image ``(H, W)``."""
+    return (shape[1] - 1) / 2, (shape[0] - 1) / 2
 
 
 def _close_all(opened: dict[Path, FitsFile]) -> None:

@@ -64,12 +64,17 @@ class Columns(Recipe):
     size_scale: pydantic.PositiveFloat = 1.0
     """Factor that turns `size` into a half-light radius."""
 
+    def position_pairs(self) -> int | None:
+        """Return how many pairs of position columns are given, ``ra`` and ``dec`` or ``x`` and ``y``; None if one is halved."""
+        pairs = [(self.ra is not None, self.dec is not None), (self.x is not None, self.y is not None)]
+        return sum(first for first, _ in pairs) if all(first == second for first, second in pairs) else None
+
 
 class ImageFile(Recipe):
     """An image in a FITS file."""
 
     path: DataPath
-    """File, or a template with column names in braces, such as `tiles/{tile}.fits`."""
+    """File, or a template with column names in braces, such as `tiles/{tile}.fits`; CSV columns fill in as written, `0501` as `0501`."""
     hdu: int | str | None = None
     """Number (0 = primary) or name of the HDU; needed where the file holds several images."""
 
@@ -100,7 +105,7 @@ class NoiseMap(Recipe):
 
 
 class MaskMap(ImageFile):
-    """An image of pixels to ignore."""
+    """An image of pixels to ignore; pixels where it is NaN or BLANK are ignored too."""
 
     bits: tuple[Annotated[int, pydantic.Field(ge=0, le=62)], ...] | None = None
     """Ignore pixels with any of these bits, counted from 0; by default every pixel that is not 0."""
@@ -155,6 +160,15 @@ class _ImagesAndMaps(_Source):
             raise ValueError("noise of kind `constant` needs either `noise.value` or `columns.noise`")
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _every_column_is_used(self) -> "_ImagesAndMaps":
+        columns: Columns | None = getattr(self, "columns", None)
+        if columns is not None and columns.noise is not None and self.noise.kind != "constant":
+            raise ValueError(f"`columns.noise` is for noise of kind `constant`, and kind `{self.noise.kind}` does not use it; remove one")
+        if columns is not None and columns.label is not None and self.segmentation is None:
+            raise ValueError("`columns.label` names an object's segment; give the `segmentation` map too, or remove it")
+        return self
+
 
 class TilesRecipe(_ImagesAndMaps):
     """A table of positions, and images that hold many objects."""
@@ -167,9 +181,7 @@ class TilesRecipe(_ImagesAndMaps):
 
     @pydantic.model_validator(mode="after")
     def _positions(self) -> "TilesRecipe":
-        given = {key: getattr(self.columns, key) is not None for key in ("ra", "dec", "x", "y")}
-        sky, pixel = given["ra"] and given["dec"], given["x"] and given["y"]
-        if given["ra"] != given["dec"] or given["x"] != given["y"] or sky == pixel:
+        if self.columns.position_pairs() != 1:
             raise ValueError("`columns` needs either `ra` and `dec`, or `x` and `y`")
         if ("tile" in template_fields(self.image.path)) != (self.columns.tile is not None):
             raise ValueError("`columns.tile` and `{tile}` in `image.path` go together; give both or neither")
@@ -198,6 +210,15 @@ class StampsRecipe(_ImagesAndMaps):
             raise ValueError("`image.path` needs a column in braces, such as `{FILENAME}` or `stamps/{id}.fits`")
         if self.table is None and "*" not in self.image.path:
             raise ValueError("`image.path` needs a `*` where there is no `table`")
+        if self.columns is not None and self.columns.position_pairs() not in (0, 1):
+            raise ValueError(
+                "`columns` takes `ra` and `dec`, or `x` and `y`, or none of them where objects are in the middle of their stamps; "
+                "never half a pair, or both"
+            )
+        parts = (self.image, self.noise, self.mask, self.segmentation, self.psf)
+        named = any("tile" in template_fields(part.path) for part in parts if part is not None and part.path is not None)
+        if named != (self.columns is not None and self.columns.tile is not None):
+            raise ValueError("`columns.tile` and `{tile}` in a path go together; give both or neither")
         return self
 
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from astroflow.catalogs.paths import template_fields
+from astroflow.catalogs.paths import plain_fields, template_fields
 from astroflow.catalogs.recipe import Columns, StampsRecipe, TableFile, TilesRecipe
 from astroflow.catalogs.tables import Column, floats, identifiers, integers, read_columns, strings
 from astroflow.errors import InputError
 from astroflow.types import Array
 
 NO_INDEX = -1
+PARTS = ("image", "noise", "mask", "segmentation", "psf")
+NOT_NUMBERS = ("id", "tile")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +75,14 @@ def rows_of_table(recipe: TilesRecipe | StampsRecipe, file: TableFile, columns: 
     filled = _template_columns(recipe)
     for name, asked_by in filled.items():
         wanted.setdefault(name, asked_by)
-    table = read_columns(file.path, wanted, hdu=file.hdu, text=[columns.id])
-    ids = identifiers(table[columns.id])
+    numbers = {name for key, name in named.items() if key not in NOT_NUMBERS}
+    texts = {named[key] for key in NOT_NUMBERS if key in named} | {name for name in _plain_columns(recipe) if name in filled}
+    table = read_columns(file.path, wanted, hdu=file.hdu, text=texts - numbers)
+    as_text = table
+    if texts & numbers:
+        # A number that also names files is needed both ways.
+        as_text = table | read_columns(file.path, {name: wanted[name] for name in texts & numbers}, hdu=file.hdu, text=texts & numbers)
+    ids = identifiers(as_text[columns.id])
     known: dict[str, Array] = {}
     for key in ("ra", "dec", "x", "y", "gain", "noise"):
         if key in named:
@@ -86,11 +94,11 @@ def rows_of_table(recipe: TilesRecipe | StampsRecipe, file: TableFile, columns: 
         if key in named:
             known[key] = integers(table[named[key]], NO_INDEX)
     if columns.tile:
-        known["tile"] = strings(table[columns.tile])
+        known["tile"] = strings(as_text[columns.tile])
     if columns.size:
         size = floats(table[columns.size], "arcsec" if columns.size_unit == "arcsec" else "") * columns.size_scale
         known["size_pixels"] = size / recipe.pixel_scale_arcsec if columns.size_unit == "arcsec" else size
-    filling = {name: _fillable(table[name]) for name in filled}
+    filling = {name: _fillable(as_text[name]) for name in filled}
     return Rows.of(ids, **known, filling=filling)  # type: ignore[arg-type]
 
 
@@ -113,12 +121,20 @@ def rows_of_files(pattern: str) -> tuple[Rows, list[str]]:
 def _template_columns(recipe: TilesRecipe | StampsRecipe) -> dict[str, str]:
     """Return the columns that path templates name, each with the key of the first one that does."""
     names: dict[str, str] = {}
-    for key in ("image", "noise", "mask", "segmentation", "psf"):
-        part = getattr(recipe, key)
-        for name in template_fields(part.path) if part is not None and part.path is not None else []:
-            if name not in ("id", "tile"):
+    for key, template in _templates(recipe).items():
+        for name in template_fields(template):
+            if name not in NOT_NUMBERS:
                 names.setdefault(name, f"{key}.path")
     return names
+
+
+def _plain_columns(recipe: TilesRecipe | StampsRecipe) -> list[str]:
+    return [name for template in _templates(recipe).values() for name in plain_fields(template)]
+
+
+def _templates(recipe: TilesRecipe | StampsRecipe) -> dict[str, str]:
+    parts = {key: getattr(recipe, key) for key in PARTS}
+    return {key: part.path for key, part in parts.items() if part is not None and part.path is not None}
 
 
 def _fillable(column: Column) -> Array:

@@ -157,7 +157,10 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def sky_frame(self, partition: Partition) -> SkyFrame:
-        """Return where the objects of a partition are on the sky and how their pixels lie there, in the order of its rows."""
+        """Return where the objects of a partition are on the sky and how their pixels lie there, in the order of its rows.
+
+        Pixel positions are there also where the sky is not known.
+        """
 
     @abc.abstractmethod
     def _session(self, files: ExitStack, cutout_pixels: int) -> Any:
@@ -183,6 +186,12 @@ class Source(abc.ABC):
         if not good.all():
             raise InputError(f"partition {partition.index} asks for row {wanted[~good][0]}, which this source does not hold")
         return np.asarray(order[found])
+
+    def _catalog_frame(self, rows: Array) -> SkyFrame:
+        """Return a frame of which only the pixel positions that the catalog gives are known."""
+        frame = SkyFrame.unknown(len(rows), self.recipe.pixel_scale_arcsec)
+        frame.x[:], frame.y[:] = self.rows.x[rows], self.rows.y[rows]
+        return frame
 
     def _gain(self, row: int, default: float) -> float:
         """Return an object's gain: its own, or the recipe's."""

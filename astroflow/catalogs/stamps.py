@@ -46,7 +46,7 @@ class StampSource(Source):
 
     def sky_frame(self, partition: Partition) -> SkyFrame:
         rows = self._local(partition)
-        frame = SkyFrame.unknown(len(rows), self.recipe.pixel_scale_arcsec)
+        frame = self._catalog_frame(rows)
         for place, row in enumerate(rows.tolist()):
             with ExitStack() as files:
                 try:
@@ -55,6 +55,7 @@ class StampSource(Source):
                 except (InputError, RowError, OSError) as error:
                     check_descriptors(error, f"a file of object {self.rows.ids[row]}")
                     continue
+                frame.x[place], frame.y[place] = x, y
                 if images.wcs is not None:
                     frame.put([place], SkyFrame.of(images.wcs, np.array([x]), np.array([y]), self.recipe.pixel_scale_arcsec))
         return frame
@@ -122,10 +123,15 @@ class StampSource(Source):
         columns = self.recipe.columns
         if columns is not None and columns.x is not None and columns.y is not None:
             x, y = float(self.rows.x[row]), float(self.rows.y[row])
-        elif columns is not None and columns.ra is not None and columns.dec is not None and images.wcs is not None:
+        elif columns is not None and columns.ra is not None and columns.dec is not None:
             ra, dec = float(self.rows.ra[row]), float(self.rows.dec[row])
             if not (0 <= ra <= 360 and -90 <= dec <= 90):
                 raise RowError(Flag.BAD_POSITION, f"RA, Dec = {ra:g}, {dec:g} degrees; expected 0 to 360 and -90 to 90")
+            if images.wcs is None:
+                raise RowError(
+                    Flag.BAD_POSITION,
+                    f"{images.image.where} has no usable WCS, so RA and Dec lead nowhere; expected one in RA and Dec, ICRS or J2000",
+                )
             x, y = (float(value) for value in images.wcs.all_world2pix([[ra, dec]], 0, quiet=True, ra_dec_order=True)[0])
         else:
             return (width - 1) / 2, (height - 1) / 2

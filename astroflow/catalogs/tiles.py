@@ -58,7 +58,7 @@ class TileSource(Source):
 
     def sky_frame(self, partition: Partition) -> SkyFrame:
         rows = self._local(partition)
-        frame = SkyFrame.unknown(len(rows), self.recipe.pixel_scale_arcsec)
+        frame = self._catalog_frame(rows)
         tiles = self.rows.tile[rows]
         for name in dict.fromkeys(tiles.tolist()):
             here = np.flatnonzero(tiles == name)

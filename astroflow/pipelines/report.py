@@ -22,7 +22,7 @@ from astroflow.errors import InputError
 from astroflow.pipelines.infer import recorded_run
 from astroflow.plots.comparison import plot_comparison
 from astroflow.plots.contact_sheet import plot_contact_sheet
-from astroflow.plots.style import save_figure
+from astroflow.plots.style import literal, save_figure
 from astroflow.posteriors.bundle import load_posterior
 from astroflow.posteriors.flags import SUSPECT, UNUSABLE, Flag, flag_names
 from astroflow.posteriors.framing import frame
@@ -140,7 +140,7 @@ def _contact_sheet(posterior: Posterior, cutouts: list[Cutout], table: Any, path
     captions = []
     for row, identity in enumerate(np.asarray(table["id"]).tolist()):
         worrying = " ".join(flag_names(int(flags[row]) & (UNUSABLE | SUSPECT)))
-        captions.append(f"{identity} x{int(stamps.binning[row])} $\\chi^2_r$={chi2[row]:.1f} {worrying}".rstrip())
+        captions.append(f"{literal(identity)} x{int(stamps.binning[row])} $\\chi^2_r$={chi2[row]:.1f} {worrying}".rstrip())
     save_figure(plot_contact_sheet(stamps, model, captions, flagged=np.asarray(table["quality"]) > 0), path)
     return chi2
 

@@ -10,7 +10,7 @@ import numpy as np
 from astroflow.diagnostics.residuals import residuals
 from astroflow.errors import InputError
 from astroflow.plots.pixels import RESIDUAL_LIMIT, Stretch, masked_colours
-from astroflow.plots.style import RED, style
+from astroflow.plots.style import RED, drawable, style
 from astroflow.types import Array, Stamps
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def plot_contact_sheet(
     model : ndarray
         ``(N, B, H, W)`` noiseless models, image unit; NaN where there is none.
     captions : sequence of str
-        One short line for each.
+        One short line for each; may hold mathtext, and is printed literally where it is none.
     flagged : ndarray of bool, optional
         ``(N,)`` captions to print in red with an asterisk.
     columns : int
@@ -72,9 +72,9 @@ def plot_contact_sheet(
             ax = fig.add_axes((left / width, bottom / height, (cell_w - 0.12) / width, (cell_h - CAPTION_INCHES) / height))
             ax.imshow(_triplet(stamps, np.asarray(model), sigma, k, band), origin="lower", interpolation="nearest", aspect="auto")
             ax.axis("off")
-            ax.set_title(captions[k] + " *" * bool(marked[k]), fontsize=6, pad=2, loc="left", color=RED if marked[k] else "black")
+            ax.set_title(drawable(captions[k]) + " *" * bool(marked[k]), fontsize=6, pad=2, loc="left", color=RED if marked[k] else "black")
         if title:
-            fig.text(0.5, 1 - 0.5 * head / height, title, ha="center", va="center", fontsize=11)
+            fig.text(0.5, 1 - 0.5 * head / height, drawable(title), ha="center", va="center", fontsize=11)
     return fig
 
 

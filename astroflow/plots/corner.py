@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from astroflow.errors import InputError
-from astroflow.plots.style import BLUE, GREY, RED, style
+from astroflow.plots.style import BLUE, GREY, RED, drawable, literal, style
 from astroflow.posteriors.flags import flag_names
 from astroflow.sims.parameters import Parameters
 from astroflow.types import Array
@@ -66,7 +66,8 @@ def plot_corner(
         side = PANEL_INCHES * p + 1.2
         fig = Figure(figsize=(side, side))
         corner.corner(
-            draws, fig=fig, range=limits, bins=31 if len(draws) > 2000 else 21, labels=list(parameters.labels), color=BLUE, truth_color=RED,
+            draws, fig=fig, range=limits, bins=31 if len(draws) > 2000 else 21, color=BLUE, truth_color=RED,
+            labels=[drawable(label) for label in parameters.labels],
             truths=None if truth is None else [float(value) for value in truth], levels=(0.393, 0.865),
             plot_contours=smooth, plot_density=smooth, fill_contours=smooth, smooth=1.2 if smooth else None,
             plot_datapoints=not smooth, data_kwargs={"alpha": 0.5, "ms": 2},
@@ -82,7 +83,9 @@ def plot_corner(
             axes[i, i].set_title(_summary(draws[:, i], parameters.units[i]), fontsize=8)
         _add_legend(fig, truth is not None)
         names = textwrap.fill(", ".join(flag_names(flags)) or "none", 12 * p)
-        fig.suptitle(f"{f'Posterior of {identity}' if str(identity) else 'Posterior'}\nflags: {names}", x=0.62, y=0.97, fontsize=11)
+        fig.suptitle(
+            f"{f'Posterior of {literal(identity)}' if str(identity) else 'Posterior'}\nflags: {names}", x=0.62, y=0.97, fontsize=11
+        )
     return fig
 
 
@@ -110,7 +113,7 @@ def _summary(column: Array, unit: str) -> str:
     error = min(middle - low, high - middle)
     digits = int(np.clip(1 - np.floor(np.log10(error)), 0, 7)) if error > 0 else 4
     text = f"${middle:.{digits}f}_{{-{middle - low:.{digits}f}}}^{{+{high - middle:.{digits}f}}}$"
-    return f"{text} {unit}".strip()
+    return f"{text} {literal(unit)}".strip()
 
 
 def _add_legend(fig: "Figure", marked: bool) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from astroflow.diagnostics.residuals import residuals
 from astroflow.plots.pixels import MASK_COLOUR, RESIDUAL_LIMIT, Stretch
-from astroflow.plots.style import style
+from astroflow.plots.style import literal, style
 from astroflow.posteriors.flags import flag_names
 from astroflow.types import Array, Stamps
 
@@ -49,7 +49,7 @@ def plot_residual(stamps: Stamps, model: Array, *, row: int = 0, flags: int = 0,
         for band, line in enumerate(axes):
             _draw_band(fig, line, one, clean[0, band], result.sigma[0, band], band)
         names = textwrap.fill(", ".join(flag_names(flags)) or "none", 90)
-        fig.suptitle(f"{one.ids[0]}: reduced chi-squared {chi2}; flags: {names}")
+        fig.suptitle(f"{literal(one.ids[0])}: reduced chi-squared {chi2}; flags: {names}")
     return fig
 
 

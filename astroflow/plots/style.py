@@ -4,7 +4,7 @@ Colours are those of Okabe & Ito, which people with any colour vision can tell a
 filling. Settings live in the context `style`, so that importing or calling astroflow changes nothing in anybody's notebook.
 """
 
-__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "RED", "save_figure", "style"]
+__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "RED", "drawable", "literal", "save_figure", "style"]
 
 import contextlib
 import io
@@ -52,6 +52,25 @@ def style() -> Iterator[None]:
     }
     with matplotlib.style.context(["default", settings]):
         yield
+
+
+def literal(text: object) -> str:
+    """Return a name as matplotlib has to be given it, so that a dollar sign in it is one and begins no formula."""
+    return str(text).replace("$", r"\$")
+
+
+def drawable(text: str) -> str:
+    """Return a text that may hold formulas, literally where matplotlib cannot read them."""
+    from matplotlib.cbook import is_math_text
+    from matplotlib.mathtext import MathTextParser
+
+    try:
+        for line in text.split("\n"):
+            if is_math_text(line):
+                MathTextParser("path").parse(line)
+    except ValueError:
+        return literal(text)
+    return text
 
 
 def save_figure(fig: "Figure", path: str | Path, *, dpi: int = 120) -> Path:

@@ -67,7 +67,7 @@ class Estimator:
         self.target = target
         self.dimensions = dimensions
         self.auxiliary = tuple(auxiliary)
-        channels = {name: summary.channels.get(name, (16, 32)) for name, shape in self.shapes.items() if len(shape) == 3}
+        channels = summary.channels_of(name for name, shape in self.shapes.items() if len(shape) == 3)
         self.summary = SummaryNetwork(self.shapes, channels, summary.blocks, summary.dense, summary.context, seed)
         self.flow = ConditionalMAF(dimensions, summary.context, flow.layers, flow.hidden, seed)
         self.standardise = _TargetScale(dimensions)

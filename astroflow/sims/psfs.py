@@ -7,6 +7,8 @@ Your own population is any class with `draw`, see ``docs/extending.md``.
 
 __all__ = ["ImagePSF", "KolmogorovPSF", "MoffatPSF", "PSFDraw", "PSFPopulation"]
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -136,6 +138,8 @@ class ImagePSF(Recipe):
     kind: Literal["images"] = "images"
     path: RecipePath
     """FITS file with one PSF per image HDU, or cubes of them; relative paths are looked for beside the recipe first."""
+    sha256: Annotated[str, pydantic.Field(pattern="^([0-9a-f]{64})?$")] = ""
+    """Digest that the images in the file must have; empty for any. Runs fill it in where they store the recipe."""
     fwhm_scatter: Annotated[float, pydantic.Field(ge=0, lt=0.3)] = 0.02
     """Relative scatter of an extra dilation, so that PSFs between the images are covered."""
     ellipticity_sigma: Annotated[float, pydantic.Field(ge=0, lt=0.2)] = 0.01
@@ -150,6 +154,24 @@ class ImagePSF(Recipe):
         ConfigError
             If the file cannot be read or an image in it is unusable.
         """
+        planes = self._read()
+        reports = [tidy_psf(plane[None, None]) for plane in planes]
+        if not planes or any(report.bad.any() for report in reports):
+            raise ConfigError(f"{self.path} should hold PSF images with a positive sum and a core; found {len(planes)} images")
+        self._check(planes)
+        return tuple(report.images[0, 0] for report in reports)
+
+    def pinned(self) -> "ImagePSF":
+        """Return the same population with the digest of its images, so that no other file is taken for this one.
+
+        Raises
+        ------
+        ConfigError
+            If the file cannot be read, or its images have another digest than the recipe says.
+        """
+        return self.model_copy(update={"sha256": self._check(self._read())})
+
+    def _read(self) -> list[np.ndarray]:
         from astropy.io import fits
 
         path = Path(self.path)
@@ -158,11 +180,21 @@ class ImagePSF(Recipe):
                 arrays = [np.asarray(h.data, np.float64) for h in hdus if h.is_image and h.data is not None and h.data.ndim >= 2]
         except (OSError, TypeError, ValueError, KeyError) as error:
             raise ConfigError(f"cannot read PSF images from {path}: {error}") from error
-        planes = [plane for array in arrays for plane in array.reshape(-1, *array.shape[-2:])]
-        reports = [tidy_psf(plane[None, None]) for plane in planes]
-        if not planes or any(report.bad.any() for report in reports):
-            raise ConfigError(f"{path} should hold PSF images with a positive sum and a core; found {len(planes)} images")
-        return tuple(report.images[0, 0] for report in reports)
+        return [plane for array in arrays for plane in array.reshape(-1, *array.shape[-2:])]
+
+    def _check(self, planes: Sequence[np.ndarray]) -> str:
+        """Return the digest of images; refuse them if the recipe says another."""
+        # of the images as they are stored: tidied ones may differ in their last bits from machine to machine
+        digest = hashlib.sha256()
+        for plane in planes:
+            digest.update(f"{plane.shape}".encode() + np.ascontiguousarray(plane, "<f8").tobytes())
+        found = digest.hexdigest()
+        if self.sha256 not in ("", found):
+            raise ConfigError(
+                f"the PSF images in {self.path} have sha256 {found[:12]}..., but the recipe says {self.sha256[:12]}...: they are others. "
+                "Put the right file there, or begin a new run without `sha256`"
+            )
+        return found
 
     def draw(self, rng: np.random.Generator, scale: float) -> PSFDraw:
         import galsim

@@ -120,11 +120,20 @@ def build_simulator(data: dict[str, Any], where: str = "simulator", folder: Path
 
 
 def simulator_data(name: str | Path) -> dict[str, Any]:
-    """Return a simulator as plain data, for files and workers: its resolved recipe, or a reference to your own Python."""
+    """Return a simulator as plain data, for files and workers: its resolved recipe, or a reference to your own Python.
+
+    The recipe holds the digest of PSF images that lie in a file of their own.
+    """
     if _is_python(str(name)):
         load_simulator(name)
         return {"reference": str(name)}
-    return _read(name)[1]
+    simulator, resolved = _read(name)
+    if isinstance(simulator.psf, ImagePSF):
+        try:
+            resolved["psf"] = simulator.psf.pinned().model_dump(mode="json")
+        except ConfigError as error:
+            raise ConfigError(f"{find_recipe(name, 'sims')}: psf: {error}") from error
+    return resolved
 
 
 def simulator_from_data(data: dict[str, Any]) -> Simulator:

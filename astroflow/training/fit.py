@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from astroflow.config import Recipe
 from astroflow.errors import ConfigError
 from astroflow.posteriors.bundle import BundleConfig, build_estimator, check_free, save_bundle
@@ -16,7 +18,7 @@ from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.recipe import Architecture
 from astroflow.provenance import provenance, write_json
 from astroflow.sims.recipe import simulator_from_data
-from astroflow.training.feed import SimulationFeed
+from astroflow.training.feed import Batch, SimulationFeed
 from astroflow.training.loop import TrainingResult, fit_estimator
 from astroflow.training.polish import polish_flow
 from astroflow.training.recipe import EstimatorRecipe
@@ -25,6 +27,12 @@ from astroflow.types import Progress
 
 FAMILIAR = 4096
 """So many simulations say what is familiar; the held-out ones alone are too few for limits that one in a thousand exceeds."""
+
+SCALED = 2048
+"""So many simulations, or all, say which scales the network's inputs and its target have."""
+
+SCALED_BYTES = 2**28
+"""Fewer of them where stamps are so large that this is not enough for their inputs."""
 
 
 def train_posterior(
@@ -53,11 +61,12 @@ def train_posterior(
     Raises
     ------
     ConfigError
-        If the checkpoint belongs to another training, or the simulations are too few.
+        If the checkpoint belongs to another training, the simulations are too few, or they name Python code that the recipe does not.
     OutputError
         If `out` holds something that is no bundle.
     """
     check_free(out)
+    _check_reference(recipe, data)
     simulator = simulator_from_data(data.recipe)
     training = recipe.training
     turns = training.turns and simulator.parameters.prior_is_symmetric()
@@ -70,7 +79,7 @@ def train_posterior(
     held_out = feed.held_out()
     batch = feed.batch(held_out)
     # scales are measured on training galaxies, not on the held-out ones
-    first = next(iter(feed.epoch(0)))
+    first = _first(feed)
     estimator.adapt(first, first["theta"], first["auxiliary"])
     folder = out.with_name(f"{out.name}.checkpoint")
     _check_same_run(folder, recipe, data, seed)
@@ -92,9 +101,31 @@ def train_posterior(
         estimator=estimator, parameters=simulator.parameters, stamp=simulator.stamp,
         familiarity=Familiarity.of(familiar.stamps, context), forward_model=data.recipe, training=record,
     )  # fmt: skip
-    digest = save_bundle(out, posterior, held_out.stamps)
+    # before the bundle, whose manifest says that all is there
     write_json(out / "history.json", result.history)
+    digest = save_bundle(out, posterior, held_out.stamps)
     return dataclasses.replace(posterior, digest=digest), result
+
+
+def _first(feed: SimulationFeed) -> Batch:
+    """Return the first batches of the first epoch as one."""
+    batches: list[Batch] = []
+    for batch in feed.epoch(0):
+        batches.append(batch)
+        rows, size = len(batch["theta"]), sum(values.nbytes for values in batch.values())
+        if len(batches) * rows >= SCALED or len(batches) * size >= SCALED_BYTES:
+            break
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _check_reference(recipe: EstimatorRecipe, data: TrainingSet) -> None:
+    """Refuse to import Python code that only the data name: they may come from anywhere."""
+    reference = data.recipe.get("reference")
+    if reference is not None and reference != recipe.simulations.simulator:
+        raise ConfigError(
+            f"{data.path} was simulated by Python code, {reference!r}, while the training recipe's `simulations.simulator` is "
+            f"{recipe.simulations.simulator!r}; to allow importing {reference!r}, name it there"
+        )
 
 
 def _check_same_run(folder: Path, recipe: Recipe, data: TrainingSet, seed: int) -> None:

@@ -9,6 +9,9 @@ import pydantic
 from astroflow.config import Recipe
 from astroflow.posteriors.recipe import Architecture
 
+IMAGE_INPUTS = ("image", "psf")
+"""Which of a galaxy's network inputs are images."""
+
 
 class TrainingRecipe(Recipe):
     """The optimisation."""
@@ -55,3 +58,9 @@ class EstimatorRecipe(Architecture):
     """The simulations to train on."""
     training: TrainingRecipe = TrainingRecipe()
     """The optimisation."""
+
+    @pydantic.model_validator(mode="after")
+    def _names_inputs(self) -> "EstimatorRecipe":
+        # refused here, not where the network is built, which is after the simulations
+        self.summary.channels_of(IMAGE_INPUTS)
+        return self

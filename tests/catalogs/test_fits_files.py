@@ -296,3 +296,27 @@ def test_a_wcs_of_icrs_or_j2000_is_usable(wcs_of, changes):
     header.remove("RADESYS", ignore_missing=True)
     header.update(changes)
     assert header_wcs(header) is not None
+
+
+def test_unsigned_integers_of_64_bits_are_exact(path):
+    values = np.array([[2**64 - 1, 2**63], [2**53 + 1, 0]], "u8")
+    write(path, fits.PrimaryHDU(values))
+    with FitsFile(path) as file:
+        assert file.image().integers().tolist() == values.tolist()
+        assert not file.image().undefined().any()
+
+
+def test_pixels_without_a_whole_number_are_told(path):
+    write(path, fits.PrimaryHDU(np.array([[1.0, np.nan, np.inf], [3.0, 1e30, 0.0]])))
+    with FitsFile(path) as file:
+        assert file.image().undefined().tolist() == [[False, True, True], [False, True, False]]
+        assert file.image().undefined(slice(0, 1)).tolist() == [[False, True, True]]
+    hdu = fits.PrimaryHDU(np.array([[1, 2], [-99, 4]], "i2"))
+    hdu.header["BLANK"] = -99
+    write(path, hdu)
+    with FitsFile(path) as file:
+        assert file.image().undefined().tolist() == [[False, False], [True, False]]
+    cards(path, BZERO=2.0**63)
+    with FitsFile(path) as file:
+        assert file.image().undefined().all()
+        assert (file.image().integers() == 0).all()

@@ -59,6 +59,12 @@ def test_masks_by_bits_values_or_anything():
     assert mask_of(MaskMap(path="/m.fits", values=[3, 4]), values).tolist() == [[False, False, False, True, True, False]]
 
 
+def test_masks_of_unsigned_integers_are_exact():
+    values = np.array([[2**63, 2**63 + 1, 1, 2**53 + 1]], "u8")
+    assert mask_of(MaskMap(path="/m.fits", values=[2**63 + 1, -1, 2**53]), values).tolist() == [[False, True, False, False]]
+    assert mask_of(MaskMap(path="/m.fits", bits=[0]), values).tolist() == [[False, True, True, True]]
+
+
 def test_neighbours_are_other_labels():
     assert neighbours_of(np.array([[0, 1, 2, 3]]), 2).tolist() == [[False, True, False, True]]
     assert neighbours_of(np.array([[0, 1, 2, 3]]), 0).tolist() == [[False, True, True, True]]

@@ -133,3 +133,10 @@ def test_what_is_no_posterior_catalog(tmp_path):
     parquet.write_table(pa.table({"a": [1]}), tmp_path / "bad.parquet")
     with pytest.raises(InputError, match="has no column 'row_index'"):
         read_posterior_catalog(tmp_path)
+
+
+def test_offsets_count_from_the_objects_position(small_simulator):
+    columns = {column.name: column.description for column in posterior_columns(small_simulator.parameters)}
+    for axis in "xy":
+        assert f"offset along +{axis} from the object's position" in columns[f"d{axis}_arcsec_mean"]
+    assert not any("stamp's centre" in description for description in columns.values())

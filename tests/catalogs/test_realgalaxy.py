@@ -109,3 +109,12 @@ def test_closed_files_keep_nothing_in_memory(folder, monkeypatch):
     assert [c.flags for c in read(folder)] == [0, 0, 0]
     assert sum(file.path.suffix == ".gz" for file in held) == 3
     assert all(file._stream.closed and file._bytes is None for file in held)
+
+
+def test_positions_are_the_middles_of_the_stamps(folder):
+    catalog(folder, GAL_HDU=[0, 9, 2])
+    recipe = parse_catalog({"kind": "realgalaxy", "path": "catalog.fits", "pixel_scale_arcsec": 0.03}, "cosmos", folder)
+    source = open_source(recipe)
+    (partition,) = source.partitions(10)
+    frame = source.sky_frame(partition)
+    np.testing.assert_array_equal([frame.x, frame.y], [[16.0, np.nan, 12.0], [15.0, np.nan, 10.0]])

@@ -41,6 +41,8 @@ def test_paths_are_absolute_after_loading(survey):
         ({"noise__kind": "constant"}, "kind `constant` takes a `value` or the column"),
         ({"noise": {"kind": "constant"}}, "needs either `noise.value` or `columns.noise`"),
         ({"noise__scale": 0}, "noise.scale"),
+        ({"columns__noise": "S"}, "`columns.noise` is for noise of kind `constant`, and kind `rms` does not use it"),
+        ({"columns__label": "L"}, "`columns.label` names an object's segment; give the `segmentation` map too"),
         ({"mask__bits": [1], "mask__values": [1]}, "give `bits` or `values`, not both"),
         ({"pixel_scale_arcsec": -1}, "pixel_scale_arcsec"),
         ({"pixel_scale_arcsec": float("nan")}, "pixel_scale_arcsec"),
@@ -65,6 +67,26 @@ def test_stamps_have_to_be_listed_somehow(changes, message):
     assert parse_catalog(STAMPS).zero_point == 25.0
     with pytest.raises(ConfigError, match=message):
         parse_catalog(STAMPS | changes)
+
+
+LISTED = STAMPS | {"image": {"path": "/d/{id}.fits"}, "table": {"path": "/d/t.csv"}}
+
+
+@pytest.mark.parametrize("columns", [{}, {"x": "X", "y": "Y"}, {"ra": "RA", "dec": "DEC"}])
+def test_stamps_take_a_pair_of_positions_or_none(columns):
+    assert parse_catalog(LISTED | {"columns": {"id": "ID"} | columns}).columns.x == columns.get("x")
+
+
+@pytest.mark.parametrize("columns", [{"x": "X"}, {"dec": "DEC"}, {"ra": "RA", "y": "Y"}, {"ra": "RA", "dec": "DEC", "x": "X", "y": "Y"}])
+def test_stamps_take_no_half_of_a_pair_and_no_two(columns):
+    with pytest.raises(ConfigError, match="takes `ra` and `dec`, or `x` and `y`, or none of them .* never half a pair, or both"):
+        parse_catalog(LISTED | {"columns": {"id": "ID"} | columns})
+
+
+@pytest.mark.parametrize("changes", [{"columns": {"id": "ID", "tile": "T"}}, {"columns": {"id": "ID"}, "psf": {"path": "/d/{tile}.fits"}}])
+def test_the_tiles_of_stamps_are_given_and_used(changes):
+    with pytest.raises(ConfigError, match="`columns.tile` and `{tile}` in a path go together; give both or neither"):
+        parse_catalog(LISTED | changes)
 
 
 def test_an_unknown_name_lists_the_known_ones():

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
 from astroflow.catalogs import open_source
@@ -137,3 +138,33 @@ def test_sky_frames_from_the_stamps_headers(stamps):
     frame = source.sky_frame(source.partitions(10)[0])
     np.testing.assert_allclose(frame.ra, [10.0, np.nan, 12.0], atol=1e-9)
     assert np.linalg.det(frame.jacobian[0]) == pytest.approx(-0.04, rel=1e-6)
+
+
+@pytest.mark.parametrize("header", [{"CTYPE1": None, "CTYPE2": None}, {"CRVAL1": "east"}, {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"}])
+def test_sky_positions_need_a_usable_wcs(stamps, header):
+    stamps.table["RA"], stamps.table["DEC"] = [10.0, 11.0, 12.0], [2.0, 2.0, 2.0]
+    with fits.open(stamps.folder / "g1_image.fits", mode="update") as file:
+        for key, value in header.items():
+            if value is None:
+                del file[0].header[key]
+            else:
+                file[0].header[key] = value
+    cutouts = stamps.read(columns={"id": "ID", "ra": "RA", "dec": "DEC"})
+    assert [c.flags for c in cutouts] == [0, Flag.BAD_POSITION, 0]
+    assert "g1_image.fits [HDU 0 PRIMARY] has no usable WCS, so RA and Dec lead nowhere" in cutouts[1].note
+    assert [c.flags for c in stamps.read()] == [0, 0, 0]
+
+
+def test_pixel_positions_are_known_without_a_wcs(stamps):
+    for k in range(3):
+        path = stamps.folder / f"g{k}_image.fits"
+        fits.writeto(path, fits.getdata(path), overwrite=True)
+    source = stamps.open()
+    (partition,) = source.partitions(10)
+    (stamps.folder / "g1_image.fits").unlink()
+    frame = source.sky_frame(partition)
+    np.testing.assert_array_equal([frame.x, frame.y], [[20.0, np.nan, 74.5], [15.0, np.nan, 99.5]])
+    assert np.isnan(frame.ra).all()
+    stamps.table["X"], stamps.table["Y"] = [21.0, 60.0, 3.0], [11.0, 3.0, 2.0]
+    frame = stamps.open(columns={"id": "ID", "x": "X", "y": "Y"}).sky_frame(partition)
+    np.testing.assert_array_equal([frame.x, frame.y], [[21.0, 60.0, 3.0], [11.0, 3.0, 2.0]])

@@ -10,6 +10,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from astroflow.catalogs.fits_files import FitsFile
+from astroflow.catalogs.fits_images import read_fits_image
 from astroflow.errors import AstroflowError, InputError
 from astroflow.posteriors.flags import UNUSABLE, Flag
 
@@ -406,3 +407,85 @@ def test_tiles_in_galactic_coordinates_have_no_usable_wcs(survey):
         file[0].header.update({"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"})
     with pytest.raises(InputError, match="has no usable WCS, so RA and Dec lead nowhere; expected one in RA and Dec, ICRS or J2000"):
         survey.open()
+
+
+@pytest.mark.parametrize("names", [("0501", "0502"), ("0501", "A7"), ("501", "502"), ("5.10", "5.2")])
+def test_tile_names_of_a_csv_table_are_what_is_written(survey, names):
+    for tile, name in zip("AB", names, strict=True):
+        for part in ("tile", "rms", "mask"):
+            (survey.folder / f"{part}_{tile}.fits").rename(survey.folder / f"{part}_{name}.fits")
+    survey.table["TILE"] = [names["AB".index(tile)] for tile in survey.table["TILE"]]
+    survey.table.write(survey.folder / "objects.csv")
+    survey.changed(table__path="objects.csv")
+    assert {cutout.flags for cutout in survey.cutouts(side=16).values()} == {0}
+
+
+def test_csv_columns_fill_path_templates_as_written_and_stay_numbers_elsewhere(survey, blob):
+    survey.single()
+    pixels = [(30.0, 28.0), (88.0, 28.5), (30.25, 62.0), (88.0, 62.0)]
+    numbers = ["007", "08", "9", "10"]
+    rows = [f"{k},{x:.2f},{y:.2f},{n},{k + 0.5},{k}" for k, ((x, y), n) in enumerate(zip(pixels, numbers, strict=True))]
+    (survey.folder / "objects.csv").write_text("\n".join(["ID,X,Y,N,Z,P", *rows]) + "\n")
+    planes = np.stack([blob(11, 11, 5, 5, sigma) for sigma in (1.0, 1.5, 2.0, 2.5)]).astype("f4")
+    for k, ((x, y), n) in enumerate(zip(pixels, numbers, strict=True)):
+        survey.write(f"p_{x:.2f}_{y:.2f}_{n}_{k + 0.5:.3f}_{k}_{k:03d}.fits", planes)
+    survey.changed(
+        table__path="objects.csv",
+        columns={"id": "ID", "x": "X", "y": "Y", "psf_index": "P"},
+        psf__path="p_{X}_{Y}_{N}_{Z:.3f}_{P}_{P:03d}.fits",
+    )
+    cutouts = survey.cutouts(side=16)
+    assert [(cutouts[k].flags, cutouts[k].note) for k in range(4)] == [(0, "")] * 4
+    for k in range(4):
+        np.testing.assert_array_equal(cutouts[k].psf[0], planes[k])
+
+
+@pytest.mark.parametrize("rule", [{}, {"bits": [0]}, {"values": [1]}])
+def test_pixels_of_which_the_mask_says_nothing_are_ignored(survey, rule):
+    survey.single().changed(mask=survey.recipe["mask"] | rule)
+    x, y = (round(value) for value in survey.pixels["A"][0])
+
+    def masked():
+        cutout = survey.cutouts(side=16)[0]
+        rows, columns = np.nonzero(cutout.mask[0])
+        return {(int(r - round(cutout.y)), int(c - round(cutout.x))) for r, c in zip(rows, columns, strict=True)}
+
+    mask = np.zeros((survey.height, survey.width))
+    mask[y, x + 2], mask[y, x + 3], mask[y, x + 4] = 1, np.nan, np.inf
+    survey.write("mask_A.fits", mask)
+    assert masked() == {(0, 2), (0, 3), (0, 4)}
+    whole = np.where(np.isfinite(mask), mask, -99).astype("i2")
+    survey.write("mask_A.fits", whole, fits.Header({"BLANK": -99}))
+    assert masked() == {(0, 2), (0, 3), (0, 4)}
+    survey.write("mask_A.fits", np.where(mask == 1, 2**63 + 1, 0).astype("u8"))
+    assert masked() == (set() if "values" in rule else {(0, 2)})
+
+
+def test_undefined_labels_belong_to_no_object(survey):
+    survey.single().changed(segmentation={"path": "seg.fits"})
+    labels = np.full((survey.height, survey.width), np.nan)
+    survey.write("seg.fits", labels)
+    assert not survey.cutouts(side=16)[0].mask.any()
+
+
+def test_tiles_and_queries_mask_alike(survey):
+    survey.single()
+    mask = np.array([0, 0.3, np.nan, 1e30, -1, 2**40])[np.arange(survey.width * survey.height) % 6].reshape(survey.height, survey.width)
+    survey.write("mask_A.fits", mask)
+    survey.changed(columns={"id": "ID", "x": "X", "y": "Y"})
+    survey.table = Table({"ID": [1], "X": [59.0], "Y": [44.0]})
+    (cutout,) = survey.cutouts(side=31).values()
+    queried = read_fits_image(survey.folder / "mask_A.fits")[0] != 0
+    np.testing.assert_array_equal(cutout.mask[0], queried[29:60, 44:75])
+
+
+def test_pixel_positions_are_known_without_a_wcs(survey):
+    survey.single().changed(columns={"id": "ID", "x": "X", "y": "Y", "origin": 1})
+    survey.write("tile_A.fits", fits.getdata(survey.folder / "tile_A.fits"))
+    survey.table = Table({"ID": [1, 2, 3], "X": [31.5, 500.0, np.nan], "Y": [29.0, 3.0, 4.0]})
+    source = survey.open()
+    (partition,) = source.partitions(10)
+    frame = source.sky_frame(partition)
+    np.testing.assert_array_equal(frame.x, [30.5, 499.0, np.nan])
+    np.testing.assert_array_equal(frame.y, [28.0, 2.0, 3.0])
+    assert np.isnan(frame.ra).all()

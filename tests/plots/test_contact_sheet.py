@@ -48,3 +48,9 @@ def test_galaxies_without_a_model_are_drawn(galaxies, tmp_path):
 def test_captions_must_match(galaxies):
     with pytest.raises(InputError, match="one per stamp, 4; got 2"):
         plot_contact_sheet(*galaxies, ["a", "b"])
+
+
+def test_captions_with_dollar_signs_are_drawn(galaxies, tmp_path):
+    fig = plot_contact_sheet(*galaxies, ["gal$_$1 $\\chi^2_r$=1.0", "b $\\chi^2_r$=1.0", "c$1", "d"], title="$_$")
+    assert fig.axes[1].get_title(loc="left") == "b $\\chi^2_r$=1.0"
+    assert save_figure(fig, tmp_path / "sheet.png").exists()

@@ -71,3 +71,12 @@ def test_single_parameter_can_be_drawn(parameters):
 def test_unusable_draws_are_refused(parameters, draws):
     with pytest.raises(InputError, match="`draws` must be finite"):
         plot_corner(draws, parameters)
+
+
+def test_dollar_signs_of_names_units_and_labels_begin_no_formula(parameters, centre, tmp_path):
+    members = list(parameters.members)
+    members[0] = members[0].model_copy(update={"unit": "$_$", "label": "$\\nothing$"})
+    odd = parameters.model_copy(update={"members": tuple(members)})
+    fig = plot_corner(cloud(centre, 0.02), odd, identity="gal$_$1.fits")
+    assert fig.get_suptitle().startswith("Posterior of gal\\$_\\$1.fits\n")
+    assert save_figure(fig, tmp_path / "corner.png").exists()

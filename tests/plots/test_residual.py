@@ -55,3 +55,11 @@ def test_a_stamp_without_pixels_can_be_drawn(galaxies, tmp_path):
     fig = plot_residual(dataclasses.replace(stamps, mask=np.ones(stamps.shape, bool)), model)
     assert "none (no usable pixel)" in fig.get_suptitle()
     assert save_figure(fig, tmp_path / "empty.png").exists()
+
+
+def test_a_dollar_sign_in_an_id_begins_no_formula(galaxies, tmp_path):
+    stamps, model = galaxies
+    named = dataclasses.replace(stamps, ids=["gal$_$1.fits", "b", "c", "d"])
+    fig = plot_residual(named, model)
+    assert fig.get_suptitle().startswith("gal\\$_\\$1.fits: ")
+    assert save_figure(fig, tmp_path / "residual.png").exists()

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from astroflow.errors import InputError
 from astroflow.plots import save_figure, style
+from astroflow.plots.style import drawable, literal
 
 
 def drawn(title="a title"):
@@ -75,3 +76,19 @@ def test_unknown_formats_are_refused(tmp_path):
 def test_importing_plots_does_not_import_matplotlib():
     code = "import sys, astroflow.plots; sys.exit('matplotlib' in sys.modules or 'tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["gal$_$1.fits", "a$1", "$", "$$", "gal\\$_$x$y", "plain"])
+def test_a_name_is_drawn_as_it_is_written(tmp_path, name):
+    fig = drawn(literal(name))
+    _, is_math = fig.axes[0].title._preprocess_math(fig.axes[0].get_title())
+    assert not is_math
+    assert fig.axes[0].title._preprocess_math(fig.axes[0].get_title())[0] == name
+    assert save_figure(fig, tmp_path / "figure.png").exists()
+
+
+def test_formulas_stay_and_what_is_none_is_drawn_literally(tmp_path):
+    assert drawable("galaxy 7 $\\chi^2_r$=1.2") == "galaxy 7 $\\chi^2_r$=1.2"
+    assert drawable("$R_e$ [arcsec]\n$n$") == "$R_e$ [arcsec]\n$n$"
+    assert drawable("gal$_$1 $\\chi^2$") == "gal\\$_\\$1 \\$\\chi^2\\$"
+    assert save_figure(drawn(drawable("gal$_$1 $\\chi^2$")), tmp_path / "figure.png").exists()

@@ -34,3 +34,21 @@ def test_everything_has_a_default():
 def test_what_no_network_has_is_refused(data, message):
     with pytest.raises(ConfigError, match=message):
         parse(**data)
+
+
+def test_an_input_without_channels_has_its_default():
+    """Not those of an input that nobody has heard of."""
+    images = ("image", "psf")
+    default = parse().summary.channels_of(images)
+    assert default == {"image": (16, 32, 64), "psf": (8, 16)}
+    assert parse(summary={"channels": {"image": [4]}}).summary.channels_of(images) == {"image": (4,), "psf": (8, 16)}
+    assert parse(summary={"channels": {}}).summary.channels_of(["picture"]) == {"picture": (16, 32)}
+    assert parse().summary.channels_of([]) == {}
+
+
+def test_channels_of_what_is_no_image_are_refused():
+    summary = parse(summary={"channels": {"image": [4], "psf": [8, 16], "scalars": [3]}}).summary
+    with pytest.raises(ConfigError, match=r"`summary.channels` names 'scalars', which is no image input; the image inputs are image, psf"):
+        summary.channels_of(["image", "psf"])
+    with pytest.raises(ConfigError, match="the image inputs are none"):
+        parse(summary={"channels": {"x": [4]}}).summary.channels_of([])

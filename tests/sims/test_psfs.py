@@ -126,6 +126,36 @@ def test_psf_files_that_cannot_be_used_are_one_clear_error(tmp_path):
             _ = ImagePSF(path=str(path)).images
 
 
+def test_pinned_images_are_these_and_no_others(tmp_path):
+    path = tmp_path / "psf.fits"
+    write_psfs(path, native_image())
+    pinned = ImagePSF(path=str(path)).pinned()
+    assert len(pinned.sha256) == 64
+    assert pinned.pinned() == pinned
+    assert ImagePSF(path=write_psfs(tmp_path / "moved.fits", native_image()), sha256=pinned.sha256).images
+    path.unlink()
+    write_psfs(path, native_image(MOFFAT.dilate(1.001)))
+    again = ImagePSF(path=str(path), sha256=pinned.sha256)
+    for ask in (lambda: again.images, again.pinned):
+        with pytest.raises(
+            ConfigError, match=rf"psf.fits have sha256 \w+..., but the recipe says {pinned.sha256[:12]}...: they are others"
+        ):
+            ask()
+    assert ImagePSF(path=str(path)).pinned().sha256 != pinned.sha256
+    path.unlink()
+    with pytest.raises(ConfigError, match="cannot read PSF images"):
+        ImagePSF(path=str(path)).pinned()
+
+
+def test_the_digest_tells_shapes_and_orders_apart(tmp_path):
+    one, two = native_image(), native_image(galsim.Moffat(beta=3.0, fwhm=1.2))
+    digests = [
+        ImagePSF(path=write_psfs(tmp_path / f"{k}.fits", *images)).pinned().sha256
+        for k, images in enumerate([(one, two), (two, one), (one,)])
+    ]
+    assert len(set(digests)) == 3
+
+
 def test_a_draw_is_a_profile_or_an_image():
     for given in ({}, {"profile": MOFFAT, "native_image": native_image()}):
         with pytest.raises(ConfigError, match="either a GalSim `profile` or a `native_image`"):

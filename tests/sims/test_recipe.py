@@ -78,6 +78,34 @@ def test_psf_images_are_looked_for_beside_the_recipe(data, tmp_path, monkeypatch
     assert simulator_data(tmp_path / "mine.yaml")["psf"]["path"] == str(tmp_path / "psf.fits")
 
 
+def test_plain_data_say_which_psf_images_they_mean(data, tmp_path):
+    """A path alone would take another file for the same forward model."""
+    y, x = np.mgrid[-8:9, -8:9]
+
+    def write(width):
+        fits.PrimaryHDU(np.exp(-0.5 * (x**2 + y**2) / width**2).astype(np.float32)).writeto(tmp_path / "psf.fits", overwrite=True)
+
+    write(2.0)
+    data["psf"] = {"kind": "images", "path": "psf.fits"}
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(yaml.safe_dump(data))
+    resolved = simulator_data(recipe)
+    assert resolved == simulator_data(recipe) == build_simulator(resolved)[1]
+    assert len(resolved["psf"]["sha256"]) == 64
+    before = simulator_from_data(resolved).draw([0], seed=1)
+    assert np.array_equal(before.stamps.images, load_simulator(recipe).draw([0], seed=1).stamps.images)
+    write(2.01)
+    assert simulator_data(recipe) != resolved
+    with pytest.raises(ConfigError, match="they are others"):
+        simulator_from_data(resolved).draw([0], seed=1)
+    recipe.write_text(yaml.safe_dump(resolved))
+    with pytest.raises(ConfigError, match=r"mine.yaml: psf: the PSF images in .*psf.fits have sha256"):
+        simulator_data(recipe)
+    # what draws no PSF needs no file: a model is drawn through the PSF that it is given
+    (tmp_path / "psf.fits").unlink()
+    assert simulator_from_data(resolved).render(before.theta, before.stamps).shape == (1, 1, 48, 48)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -108,6 +136,7 @@ def test_psf_images_are_looked_for_beside_the_recipe(data, tmp_path, monkeypatch
         (lambda d: d["psf"]["fwhm_arcsec"].update(low=0), "psf: `fwhm_arcsec`: every value must be positive; the smallest is 0"),
         (lambda d: d.update(psf={"kind": "kolmogorov", "fwhm_arcsec": 0}), "psf: `fwhm_arcsec`: every value must be positive"),
         (lambda d: d["psf"].update(beta=1.0), "psf: `beta`: every value must be above 1.1, as GalSim's Moffat asks; the smallest is 1"),
+        (lambda d: d.update(psf={"kind": "images", "path": "x", "sha256": "abc"}), "psf: `sha256` .*should match pattern"),
         (lambda d: d["psf"]["beta"].update(low=1.1), "psf: `beta`: every value must be above 1.1"),
     ],
 )  # fmt: skip

@@ -1,4 +1,6 @@
 import json
+import sys
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -129,8 +131,41 @@ def test_stamps_are_turned_only_where_the_prior_allows_it(tiny, small_training_s
 def test_scales_are_those_of_training_galaxies(tiny, small_training_set, tmp_path, stopped):
     with pytest.raises(KilledError):
         train_posterior(tiny, small_training_set, tmp_path / "a", seed=2)
-    batch = next(iter(stopped["feed"].epoch(0)))
+    theta = np.concatenate([batch["theta"] for batch in stopped["feed"].epoch(0)])
+    assert len(theta) == 1280, "one batch is too few to measure by"
     scale = stopped["estimator"].standardise
-    real = np.asarray(stopped["estimator"].target.inverse(batch["theta"]))
+    real = np.asarray(stopped["estimator"].target.inverse(theta))
     assert np.allclose(scale.mean, real.mean(0), atol=1e-4)
     assert np.allclose(scale.scale, real.std(0), rtol=1e-3)
+
+
+def test_scales_of_small_batches_are_measured_on_many(tiny, small_training_set, tmp_path, stopped):
+    small = tiny.model_copy(update={"training": tiny.training.model_copy(update={"batch_size": 8})})
+    for name in ("one", "again"):
+        with pytest.raises(KilledError):
+            train_posterior(small, small_training_set, tmp_path / name, seed=2)
+        real = np.asarray(stopped["estimator"].target.inverse(small_training_set.read(0, 1459).theta))
+        found = stopped["estimator"].standardise
+        assert np.allclose(found.mean, real.mean(0), atol=0.15)
+        assert np.allclose(found.scale, real.std(0), rtol=0.1)
+        first = stopped.setdefault("first", np.asarray(found.mean))
+        assert np.array_equal(first, found.mean)
+
+
+def test_python_code_that_only_the_data_name_is_not_run(tiny, small_training_set, small_simulator, tmp_path, stopped, monkeypatch):
+    """A training set may come from anywhere; what it names is imported only where the recipe names it too."""
+    imported = []
+    module = types.ModuleType("somebodys")
+    module.make = lambda: imported.append("make") or small_simulator
+    monkeypatch.setitem(sys.modules, "somebodys", module)
+    named = replace(small_training_set, recipe={"reference": "somebodys:make"})
+    with pytest.raises(
+        ConfigError, match=r"simulated by Python code, 'somebodys:make', .*is 'small'; to allow importing .*, name it there"
+    ):
+        train_posterior(tiny, named, tmp_path / "a", seed=2)
+    assert imported == []
+    assert not list(tmp_path.iterdir())
+    allowed = tiny.model_copy(update={"simulations": tiny.simulations.model_copy(update={"simulator": "somebodys:make"})})
+    with pytest.raises(KilledError):
+        train_posterior(allowed, named, tmp_path / "a", seed=2)
+    assert imported

@@ -6,7 +6,7 @@ from astroflow.errors import ConfigError, InputError
 from astroflow.training.general import GeneralConfig, train_estimator
 
 SMALL = {
-    "summary": {"channels": {"picture": [4, 8], "x": [4, 8]}, "dense": [32], "context": 8},
+    "summary": {"dense": [32], "context": 8},
     "flow": {"layers": 2, "hidden": [16]},
     "training": {"epochs": 6, "batch_size": 64, "learning_rate": 5e-3, "ema": 0.95},
 }
@@ -112,11 +112,15 @@ def pictures(n, seed):
 def test_pictures_and_dicts_are_data_too(kind):
     theta, image = pictures(1200, seed=0)
     if kind == "dict":
-        channels = np.stack([image, -image], -1)
-        x = {"picture": channels, "context": theta[:, :1] + rng(5).normal(0, 0.1, (1200, 1)), "noise": rng(6).normal(size=(1200, 3))}
+        x = {
+            "picture": np.stack([image, -image], -1),
+            "context": theta[:, :1] + rng(5).normal(0, 0.1, (1200, 1)),
+            "noise": rng(6).normal(size=(1200, 3)),
+        }
     else:
         x = image
-    estimator = train_estimator(theta, x, SMALL | {"bounds": [None, [1.5, 9.5]]})
+    channels = {"picture" if kind == "dict" else "x": [4, 8]}
+    estimator = train_estimator(theta, x, SMALL | {"summary": SMALL["summary"] | {"channels": channels}, "bounds": [None, [1.5, 9.5]]})
     names = x if isinstance(x, dict) else {"x": x}
     arrays = {name: (value[..., None] if value.ndim == 3 else value) for name, value in names.items()}
     context, _ = estimator.encode({name: value[:300] for name, value in arrays.items()})
@@ -192,6 +196,7 @@ def test_no_data_at_all_are_refused():
     [
         ({"epochs": 3}, r"config: unknown key `epochs`; known keys: .*training"),
         ({"training": {"epoch": 3}}, r"unknown key `training.epoch`.* Did you mean 'epochs'\?"),
+        ({"summary": {"channels": {"x": [4]}}}, "`summary.channels` names 'x', which is no image input; the image inputs are none"),
         ({"flow": {"hidden": [1]}}, "needs hidden layers of at least 2 units"),
     ],
 )

@@ -2,7 +2,9 @@ import pytest
 
 from astroflow.config import parse_recipe
 from astroflow.errors import ConfigError
-from astroflow.training.recipe import EstimatorRecipe
+from astroflow.posteriors.inputs import input_shapes
+from astroflow.sims.stamp import StampSpec
+from astroflow.training.recipe import IMAGE_INPUTS, EstimatorRecipe
 
 
 def parse(**data):
@@ -34,3 +36,14 @@ def test_only_the_simulator_is_asked_for():
 def test_optimisations_that_cannot_work_are_refused(training, message):
     with pytest.raises(ConfigError, match=message):
         parse(training=training)
+
+
+def test_channels_of_an_input_that_does_not_exist_are_refused_before_anything_is_simulated():
+    with pytest.raises(ConfigError, match=r"here: `summary.channels` names 'imgae', .* are image, psf. Did you mean 'image'\?"):
+        parse(summary={"channels": {"imgae": [64, 64]}})
+    assert parse(summary={"channels": {"image": [64, 64]}}).summary.channels == {"image": (64, 64)}
+
+
+def test_the_image_inputs_are_those_of_the_network():
+    shapes = input_shapes(StampSpec(pixel_scale_arcsec=0.2, zero_point=27.0))
+    assert {name for name, shape in shapes.items() if len(shape) == 3} == set(IMAGE_INPUTS)
