@@ -1,5 +1,3 @@
-import re
-
 import galsim
 import numpy as np
 import pydantic
@@ -80,46 +78,6 @@ def test_offsets_go_along_x_and_y_from_the_middle():
     y, x = np.mgrid[:256, :256] - 127.5
     centre = [(image * axis).sum() / image.sum() * 0.05 for axis in (x, y)]
     assert np.allclose(centre, (0.35, -0.2), atol=2e-3)
-
-
-@pytest.mark.parametrize(
-    ("fwhm", "scale", "re", "limit"),
-    [(0.6, 0.2, 0.2, 1e-4), (0.6, 0.2, 0.8, 1e-4), (0.09, 0.03, 0.3, 1e-4), (0.09, 0.03, 1.5, 1e-3)],
-    ids=["small from the ground", "large from the ground", "small from space", "large from space"],
-)
-def test_mixing_two_tabulated_indices_errs_by_less_than_a_thousandth_of_the_peak(fwhm, scale, re, limit):
-    psf = galsim.Moffat(beta=3.0, fwhm=fwhm)
-    shipped = SersicGalaxy()
-    nodes = shipped.nodes
-    assert len(nodes) == 64
-    worst = 0.0
-    for k in (0, 7, 20, 40, 52):  # up to n = 4: exact profiles beyond take long to prepare
-        n = float(np.sqrt(nodes[k] * nodes[k + 1]))  # halfway, where linear weights are furthest off
-        exact, mixed = (
-            galsim.Convolve(shipped.profile(theta(re_arcsec=re, n=n, e1=0.3), ZERO_POINT, exact=e), psf)
-            .drawImage(nx=48, ny=48, scale=scale)
-            .array
-            for e in (True, False)
-        )
-        worst = max(worst, np.abs(mixed - exact).max() / exact.max())
-    assert worst < limit
-
-
-def indices(profile):
-    return [float(n) for n in re.findall(r"Sersic\(n=([0-9.e+-]+)", repr(profile))]
-
-
-def test_the_mixture_is_of_the_two_neighbours_in_the_table_and_the_exact_profile_is_one():
-    lower, upper = indices(GALAXY.profile(theta(n=1.234), ZERO_POINT))
-    k = int(np.argmin(np.abs(GALAXY.nodes - lower)))
-    assert np.allclose((lower, upper), GALAXY.nodes[k : k + 2])
-    assert lower < 1.234 < upper
-    assert indices(GALAXY.profile(theta(n=1.234), ZERO_POINT, exact=True)) == [1.234]
-
-
-def test_indices_at_and_beyond_the_ends_of_the_table_do_not_fail():
-    for n in (0.5, 4.0, 0.3, 6.2):
-        assert GALAXY.profile(theta(n=n), ZERO_POINT).flux > 0
 
 
 def test_a_size_of_its_own_distribution_replaces_the_size_magnitude_line():

@@ -62,7 +62,9 @@ def test_images_are_joined_as_galsim_joins_them(oversampling, side):
 def test_a_band_reaches_as_far_as_the_psf():
     wide, narrow = (galsim.Moffat(beta=3.0, fwhm=fwhm) for fwhm in (0.8, 0.25))
     assert band_of_profile(wide, STEP) < band_of_profile(narrow, STEP)
-    images = [galsim.Convolve(p, galsim.Pixel(STEP)).drawImage(nx=101, ny=101, scale=STEP / 5, method="no_pixel").array for p in (wide, narrow)]
+    images = [
+        galsim.Convolve(p, galsim.Pixel(STEP)).drawImage(nx=101, ny=101, scale=STEP / 5, method="no_pixel").array for p in (wide, narrow)
+    ]
     assert band_of_image(images[0], 5) < band_of_image(images[1], 5)
     assert band_of_image(images[1], 5) <= 5
     # an image at the stamp's own sampling knows nothing beyond its Nyquist frequency

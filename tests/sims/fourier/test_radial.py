@@ -73,7 +73,9 @@ def test_gradients_are_exact_and_finite():
         np.testing.assert_allclose(jacobian, (high - low) / (2 * h), atol=2e-4)
         assert np.isfinite(slope).all()
         middle = galsim.Sersic(n, half_light_radius=1.0, gsparams=TIGHT)
-        difference = [(middle.kValue(np.sqrt(v * 1.001), 0).real - middle.kValue(np.sqrt(v * 0.999), 0).real) / (0.002 * v) for v in ks[2:] ** 2]
+        difference = [
+            (middle.kValue(np.sqrt(v * 1.001), 0).real - middle.kValue(np.sqrt(v * 0.999), 0).real) / (0.002 * v) for v in ks[2:] ** 2
+        ]
         np.testing.assert_allclose(slope[2:], difference, atol=2e-4)
 
 

@@ -21,7 +21,9 @@ def brightness(c, dx, dy):
     return peak * np.exp(-b * (np.hypot(major, minor / q) / re) ** (1 / n))
 
 
-@pytest.mark.parametrize(("n", "re", "e1", "e2"), [(6.0, 10.0, 0.3, -0.4), (6.0, 10.0, 0.0, 0.0), (4.0, 9.0, -0.6, 0.1), (2.0, 14.0, 0.1, 0.5)])
+@pytest.mark.parametrize(
+    ("n", "re", "e1", "e2"), [(6.0, 10.0, 0.3, -0.4), (6.0, 10.0, 0.0, 0.0), (4.0, 9.0, -0.6, 0.1), (2.0, 14.0, 0.1, 0.5)]
+)
 def test_the_light_of_all_copies(n, re, e1, e2):
     grid = ModeGrid(64, 1.5)
     c = Sersic(*(tf.constant([v], tf.float32) for v in (100.0, re, n, e1, e2, 0.7, -1.2)))
