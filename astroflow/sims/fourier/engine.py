@@ -1,7 +1,7 @@
 """The Fourier engine at work: arrays of parameters and PSFs in, arrays of stamps out.
 
-Rows are sorted by what their PSF asks of the modes (its family and how far it reaches beyond the pixels' Nyquist frequency), and each group runs
-through one compiled graph in padded batches of a fixed size. A row's choice depends on the row alone, so its pixels do too.
+Rows are sorted by what their PSF asks of the modes (its family, and how far it reaches beyond the pixels' Nyquist frequency), and each
+group runs through one compiled graph in padded batches of a fixed size. A row's choice depends on the row alone, so its pixels do too.
 """
 
 __all__ = ["BATCH", "FourierEngine"]
