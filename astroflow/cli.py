@@ -166,7 +166,13 @@ def query(
     psf: Annotated[Path, typer.Option(help="FITS image of its PSF, pixel included.", show_default=False)],
     bundle: Bundle,
     out: Out,
-    rms: Annotated[str | None, typer.Option(help="Noise map (FITS, rms) or a number; measured otherwise.", show_default=False)] = None,
+    rms: Annotated[
+        str | None,
+        typer.Option(help="Noise map (FITS, rms without the galaxy's photons) or a number; measured otherwise.", show_default=False),
+    ] = None,
+    rms_includes_source: Annotated[
+        bool, typer.Option("--rms-includes-source", help="The noise map holds the galaxy's photon noise: take it out with the gain.")
+    ] = False,
     mask: Annotated[Path | None, typer.Option(help="FITS image, nonzero = ignore.", show_default=False)] = None,
     hdu: Annotated[str | None, typer.Option(help="Number or name of the image HDU.", show_default=False)] = None,
     psf_hdu: Annotated[str | None, typer.Option(help="Number or name of the PSF's HDU.", show_default=False)] = None,
@@ -175,9 +181,9 @@ def query(
     ] = None,
     pixel_scale: Annotated[float | None, typer.Option(help="Arcsec; from the WCS otherwise.", show_default=False)] = None,
     psf_oversampling: Annotated[int, typer.Option(min=1, help="PSF pixels per image pixel.")] = 1,
-    gain: Annotated[float, typer.Option(help="Electrons per image unit; infinite where the galaxy's photon noise is negligible.")] = float(
-        "inf"
-    ),
+    gain: Annotated[
+        float | None, typer.Option(help="Electrons per image unit; else GAIN of the header, else no photon noise.", show_default=False)
+    ] = None,
     x: Annotated[float | None, typer.Option(help="Pixel column of the galaxy, from 0; the centre otherwise.", show_default=False)] = None,
     y: Annotated[float | None, typer.Option(help="Pixel row of the galaxy, from 0; the centre otherwise.", show_default=False)] = None,
     draws: Annotated[int, typer.Option(min=64, help="Posterior draws.")] = 2000,
@@ -190,8 +196,9 @@ def query(
     from astroflow.posteriors.flags import flag_names
 
     result = run_query(
-        image, psf=psf, bundle=bundle, out=out, rms=rms, mask=mask, hdu=hdu, psf_hdu=psf_hdu, zero_point=zero_point, gain=gain, x=x, y=y,
-        pixel_scale_arcsec=pixel_scale, psf_oversampling=psf_oversampling, n_draws=draws, seed=seed,
+        image, psf=psf, bundle=bundle, out=out, rms=rms, rms_includes_source=rms_includes_source, mask=mask, hdu=hdu, psf_hdu=psf_hdu,
+        zero_point=zero_point, pixel_scale_arcsec=pixel_scale, psf_oversampling=psf_oversampling, gain=gain, x=x, y=y, n_draws=draws,
+        seed=seed,
     )  # fmt: skip
     names = flag_names(result.flags)
     _say([*result.remarks, *result.lines, f"flags: {', '.join(names) or 'none'}"])

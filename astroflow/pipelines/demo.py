@@ -64,7 +64,7 @@ def demo(out: Path, *, recipe: str = "demo", workers: int | None = None) -> list
     galaxy = _cut_one(survey, float(table["x"][row]), float(table["y"][row]), side, out / "query")
     answer = query(
         galaxy.image, psf=survey.psf, rms=str(galaxy.rms), mask=galaxy.mask, bundle=out / "bundle", out=out / "query", seed=SEED,
-        zero_point=simulator.stamp.zero_point, gain=galaxy.gain, x=galaxy.x, y=galaxy.y,
+        x=galaxy.x, y=galaxy.y,
     )  # fmt: skip
     lines.append(f"query of galaxy {table['id'][row]}: {answer.lines[0]}")
     places = {
@@ -105,7 +105,6 @@ class _Galaxy(NamedTuple):
     image: Path
     rms: Path
     mask: Path
-    gain: float
     x: float
     y: float
 
@@ -116,6 +115,7 @@ def _cut_one(survey: MockSurvey, x: float, y: float, side: int, folder: Path) ->
     left, low = max(round(x - (side - 1) / 2), 0), max(round(y - (side - 1) / 2), 0)
     window = (slice(low, low + side), slice(left, left + side))
     wcs = WCS(header)[window].to_header()
+    wcs.update({key: header[key] for key in ("MAGZERO", "GAIN") if key in header})
 
     def cut(whole: Path, name: str) -> Path:
         write_fits_image(folder / name, read_fits_image(whole)[0][window], wcs)
@@ -123,5 +123,5 @@ def _cut_one(survey: MockSurvey, x: float, y: float, side: int, folder: Path) ->
 
     return _Galaxy(
         image=cut(survey.image, "galaxy.fits"), rms=cut(survey.noise, "galaxy_rms.fits"), mask=cut(survey.mask, "galaxy_mask.fits"),
-        gain=float(header.get("GAIN", np.inf)), x=x - left, y=y - low,
+        x=x - left, y=y - low,
     )  # fmt: skip

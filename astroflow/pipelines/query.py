@@ -10,7 +10,9 @@ import numpy as np
 
 from astroflow.catalogs.derived import summarize_derived
 from astroflow.catalogs.fits_images import header_number, header_wcs, pixel_scale_of, read_fits_image
+from astroflow.catalogs.maps import rms_of
 from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table, write_parquet
+from astroflow.catalogs.recipe import NoiseMap
 from astroflow.catalogs.sky import SkyFrame
 from astroflow.errors import ConfigError, InputError
 from astroflow.plots.corner import plot_corner
@@ -47,13 +49,14 @@ def query(
     bundle: Path,
     out: Path,
     rms: str | None = None,
+    rms_includes_source: bool = False,
     mask: Path | None = None,
     hdu: str | None = None,
     psf_hdu: str | None = None,
     zero_point: float | None = None,
     pixel_scale_arcsec: float | None = None,
     psf_oversampling: int = 1,
-    gain: float = np.inf,
+    gain: float | None = None,
     x: float | None = None,
     y: float | None = None,
     n_draws: int = 2000,
@@ -69,6 +72,8 @@ def query(
         The trained posterior, and a folder for the results.
     rms : str, optional
         A FITS noise map (rms without the galaxy's photons) or a number; measured from the image's pixels if left out, and said so.
+    rms_includes_source : bool
+        The noise map holds the galaxy's own photon noise, which is taken out with the gain, and comes back from the model.
     mask : Path, optional
         FITS image, nonzero = ignore.
     hdu, psf_hdu : str, optional
@@ -79,8 +84,8 @@ def query(
         Read from the WCS if left out; an error if they contradict.
     psf_oversampling : int
         PSF pixels per image pixel.
-    gain : float
-        Electrons per image unit.
+    gain : float, optional
+        Electrons per image unit; read from the header's GAIN if left out, and without that photon noise is neglected. Both are said so.
     x, y : float, optional
         0-based pixel position of the galaxy; the image's centre if left out.
     n_draws, seed : int
@@ -94,12 +99,19 @@ def query(
     _check_options(zero_point, pixel_scale_arcsec, gain, x, y, n_draws)
     remarks: list[str] = []
     pixels, header = read_fits_image(image, _hdu(hdu), "image")
-    point, _ = read_fits_image(psf, _hdu(psf_hdu), "PSF image")
+    try:
+        point, _ = read_fits_image(psf, _hdu(psf_hdu), "PSF image")
+    except InputError as error:
+        raise InputError(str(error).replace("with `hdu`", "with --psf-hdu")) from None
     posterior = load_posterior(bundle)
+    gain = _gain(gain, header, remarks)
+    noise = _noise(rms, pixels, remarks)
+    if rms_includes_source:
+        noise = _without_source(noise, pixels, rms, gain)
     cutout = Cutout(
         identity=image.name,
         image=pixels[None],
-        rms=_noise(rms, pixels, remarks)[None],
+        rms=noise[None],
         mask=None if mask is None else (_like(mask, "mask", pixels) != 0)[None],
         psf=point[None],
         zero_point=_zero_point(zero_point, header, image),
@@ -184,11 +196,11 @@ def _centre(x: float | None, y: float | None, image: Array) -> tuple[float, floa
 
 
 def _check_options(
-    zero_point: float | None, pixel_scale_arcsec: float | None, gain: float, x: float | None, y: float | None, n_draws: int
+    zero_point: float | None, pixel_scale_arcsec: float | None, gain: float | None, x: float | None, y: float | None, n_draws: int
 ) -> None:
     if n_draws < 64:
         raise ConfigError(f"--draws must be at least 64, for the quantiles; got {n_draws}")
-    if not gain > 0:
+    if gain is not None and not gain > 0:
         raise ConfigError(f"--gain must be positive: electrons per image unit; got {gain:g}")
     if pixel_scale_arcsec is not None and not 0 < pixel_scale_arcsec < np.inf:
         raise ConfigError(f"--pixel-scale must be positive: arcsec; got {pixel_scale_arcsec:g}")
@@ -227,6 +239,26 @@ def _noise(rms: str | None, pixels: Array, remarks: list[str]) -> Array:
         f"--rms was not given: {value:.4g} is assumed, from differences of neighbouring pixels; correlated noise makes that too small"
     )
     return np.full(pixels.shape, value, np.float32)
+
+
+def _gain(given: float | None, header: Any, remarks: list[str]) -> float:
+    if given is not None:
+        return given
+    value = header.get("GAIN")
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < np.inf:
+        remarks.append(f"--gain was not given: {value:g} electrons per image unit is taken from the header's GAIN")
+        return float(value)
+    remarks.append("--gain was not given, nor is it in the header: the photon noise of the galaxy is neglected")
+    return float("inf")
+
+
+def _without_source(noise: Array, pixels: Array, rms: str | None, gain: float) -> Array:
+    """Take the galaxy's photon noise out of a noise map."""
+    if rms is None or not Path(rms).is_file():
+        raise ConfigError("--rms-includes-source is about a noise map: give it as --rms")
+    if not np.isfinite(gain):
+        raise ConfigError("--rms-includes-source needs --gain, electrons per image unit, to take the galaxy's photon noise out")
+    return rms_of(NoiseMap(kind="rms", path=rms, includes_source=True), noise, pixels, gain)[0]
 
 
 def _psf_remarks(psf: Array) -> list[str]:

@@ -1,7 +1,7 @@
 """Familiarity: does this object look like anything the network was trained on?
 
 Three questions, each with a threshold measured on simulations whose noise the network had not seen: is the PSF like a training PSF
-(size, shape, wings), is the noise level inside the training range, is the context vector where contexts of simulations are
+(size, shape, wings), are noise level and gain inside the training range, is the context vector where contexts of simulations are
 (Mahalanobis distances)? A posterior of an unfamiliar object may be confidently wrong, so its row is flagged.
 """
 
@@ -18,6 +18,7 @@ from astroflow.types import Array, Stamps
 
 TAIL = 0.001
 """Share of the simulations that lies beyond a threshold."""
+GAIN_MARGIN = 1.1
 PSF_FEATURES = 6
 PSF_RESOLUTION = (0.01, 0.01, 0.01, 0.02, 0.01, 0.01)
 """Differences of the PSF features that mean nothing, about one per cent: the same PSF on an image of another size differs as much."""
@@ -59,11 +60,14 @@ class Familiarity:
     psf, context : cloud of PSF features and of context vectors
     log_rms : ndarray
         ``(2,)`` smallest and largest log of the stamp's rms per native pixel, image unit of the network.
+    photon : ndarray
+        ``(2,)`` smallest and largest photon noise: variance per image unit, 1 / gain, which is 0 where there is none.
     """
 
     psf: _Cloud
     context: _Cloud
     log_rms: Array
+    photon: Array
 
     @classmethod
     def of(cls, stamps: Stamps, context: Array) -> "Familiarity":
@@ -74,6 +78,7 @@ class Familiarity:
             psf=_Cloud.of(psf_features(stamps), TAIL, PSF_RESOLUTION),
             context=_Cloud.of(context.astype(np.float64), TAIL),
             log_rms=np.array([levels.min() - margin, levels.max() + margin]),
+            photon=np.array([_photon(stamps).min() / GAIN_MARGIN, _photon(stamps).max() * GAIN_MARGIN]),
         )
 
     def flags(self, stamps: Stamps, context: Array) -> Array:
@@ -81,12 +86,14 @@ class Familiarity:
         levels = _log_rms(stamps)
         bits = np.where(self.psf.distance(psf_features(stamps)) > self.psf.threshold, int(Flag.OOD_PSF), 0)
         bits |= np.where((levels < self.log_rms[0]) | (levels > self.log_rms[1]), int(Flag.OOD_RMS), 0)
+        photon = _photon(stamps)
+        bits |= np.where((photon < self.photon[0]) | (photon > self.photon[1]), int(Flag.OOD_GAIN), 0)
         bits |= np.where(self.context.distance(context.astype(np.float64)) > self.context.threshold, int(Flag.OOD_IMAGE), 0)
         return bits.astype(np.int64)
 
     def to_arrays(self) -> dict[str, Array]:
         """Return plain arrays for the bundle."""
-        arrays = {"log_rms": np.asarray(self.log_rms, np.float64)}
+        arrays = {"log_rms": np.asarray(self.log_rms, np.float64), "photon": np.asarray(self.photon, np.float64)}
         for name, cloud in (("psf", self.psf), ("context", self.context)):
             arrays |= {f"{name}_mean": cloud.mean, f"{name}_whiten": cloud.whiten, f"{name}_threshold": np.array([cloud.threshold])}
         return {name: np.ascontiguousarray(value, np.float64) for name, value in arrays.items()}
@@ -94,7 +101,7 @@ class Familiarity:
     @staticmethod
     def shapes(context: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of each of those arrays, for contexts of a given length."""
-        shapes: dict[str, tuple[int, ...]] = {"log_rms": (2,)}
+        shapes: dict[str, tuple[int, ...]] = {"log_rms": (2,), "photon": (2,)}
         for name, length in (("psf", PSF_FEATURES), ("context", context)):
             shapes |= {f"{name}_mean": (length,), f"{name}_whiten": (length, length), f"{name}_threshold": (1,)}
         return shapes
@@ -106,7 +113,7 @@ class Familiarity:
             name: _Cloud(arrays[f"{name}_mean"], arrays[f"{name}_whiten"], float(arrays[f"{name}_threshold"][0]))
             for name in ("psf", "context")
         }
-        return cls(**clouds, log_rms=arrays["log_rms"])
+        return cls(**clouds, log_rms=arrays["log_rms"], photon=arrays["photon"])
 
 
 def psf_features(stamps: Stamps) -> Array:
@@ -121,6 +128,10 @@ def psf_features(stamps: Stamps) -> Array:
     return np.stack(
         [np.log(m["sigma"] * stamps.stamp_scale_arcsec), m["e1"], m["e2"], m["kurtosis"], m["core"], np.log2(stamps.binning)], axis=-1
     )
+
+
+def _photon(stamps: Stamps) -> Array:
+    return np.asarray(1.0 / stamps.gain[:, 0].astype(np.float64))
 
 
 def _log_rms(stamps: Stamps) -> Array:

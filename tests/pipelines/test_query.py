@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -326,6 +327,45 @@ def test_a_noise_map_of_another_shape(files):
     files.refused(r"noise map .*none\.fits does not exist", rms=str(files.folder / "none.fits"))
 
 
+def test_the_gain_of_the_header_is_used_and_said_so(files):
+    explicit = files.ask()
+    files.header["GAIN"] = GAIN
+    result = files.ask(gain=None)
+    assert result.lines == explicit.lines
+    (remark,) = result.remarks
+    assert remark.startswith(f"--gain was not given: {GAIN:g} electrons per image unit is taken")
+
+
+@pytest.mark.parametrize("value", [None, 0.0, -3.0, "unknown", True])
+def test_without_any_gain_photon_noise_is_neglected_and_said_so(files, value):
+    if value is not None:
+        files.header["GAIN"] = value
+    result = files.ask(gain=None)
+    (remark,) = result.remarks
+    assert "photon noise of the galaxy is neglected" in remark
+    assert result.flags & Flag.OOD_GAIN
+
+
+def test_a_noise_map_with_the_galaxys_photons_gives_the_same_posterior(files):
+    plain = files.ask()
+    clean = np.maximum(files.image, 0)
+    files.rms = np.sqrt(files.rms**2 + clean / GAIN).astype(np.float32)
+    assert close(files.ask(rms_includes_source=True), plain)
+    assert not close(files.ask(), plain)
+
+
+def close(one, two):
+    """Every median of two answers agrees to a tenth of its error bar."""
+    pattern = re.compile(r"^(\w+) +(\S+) +\+(\S+) -(\S+)")
+    matches = [[pattern.match(line) for line in result.lines[1:]] for result in (one, two)]
+    return all(abs(float(a[2]) - float(b[2])) < 0.1 * (float(b[3]) + float(b[4])) for a, b in zip(*matches, strict=True))
+
+
+def test_taking_photons_out_needs_a_map_and_a_gain(files):
+    files.refused("--rms-includes-source is about a noise map", ConfigError, rms="0.1", rms_includes_source=True)
+    files.refused("--rms-includes-source needs --gain", ConfigError, gain=np.inf, rms_includes_source=True)
+
+
 def test_noise_is_measured_and_said_so(files):
     result = files.ask(rms=None)
     (remark,) = result.remarks
@@ -386,8 +426,8 @@ def test_the_command(files, capsys):
     printed = capsys.readouterr()
     facts = json.loads(printed.out)
     assert [path.rsplit("/")[-1] for path in facts["paths"]] == ["posterior.parquet", "corner.png", "fit.png"]
-    assert facts["remarks"][0].startswith("--rms was not given")
-    assert printed.err.startswith("--rms was not given")
+    assert [remark.split(" was")[0] for remark in facts["remarks"]] == ["--gain", "--rms"]
+    assert printed.err.startswith("--gain was not given")
     assert printed.err.splitlines()[-1].startswith("flags: ")
     with pytest.raises(SystemExit) as ended:
         main([*asked, "--rms", "-1"])

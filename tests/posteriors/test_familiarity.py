@@ -63,6 +63,13 @@ def test_noise_beyond_the_training_range_is_caught(small_posterior, galaxies, fa
     assert share(flags, Flag.OOD_RMS) == 1
 
 
+@pytest.mark.parametrize("factor", [10, 0.1, np.inf])
+def test_a_gain_beyond_the_training_range_is_caught(small_posterior, galaxies, factor):
+    flags = through(small_posterior, galaxies.stamps, gain=galaxies.stamps.gain * np.float32(factor))
+    assert share(flags, Flag.OOD_GAIN) == 1
+    assert share(small_posterior.encode(galaxies.stamps).flags, Flag.OOD_GAIN) == 0
+
+
 def test_binned_noise_is_judged_per_native_pixel(small_posterior, galaxies):
     flags = small_posterior.encode(galaxies.stamps).flags
     assert share(flags[galaxies.stamps.binning == 2], Flag.OOD_RMS) == 0

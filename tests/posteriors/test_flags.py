@@ -8,7 +8,7 @@ from astroflow.posteriors.flags import SUSPECT, UNUSABLE, Flag, flag_names, qual
 FROZEN = {
     "NO_DATA": 0, "BAD_POSITION": 1, "NO_SIGNAL": 2, "BAD_PSF": 3, "BAD_RMS": 4, "READ_ERROR": 5, "CENTRE_MASKED": 6,
     "PSF_NORMALISED": 8, "PSF_RECENTRED": 9, "MASKED": 10, "CROPPED": 11, "PIXELS_REPAIRED": 12,
-    "OOD_PSF": 16, "OOD_RMS": 17, "OOD_IMAGE": 18, "LOW_SNR": 19, "AT_BOUND": 20,
+    "OOD_PSF": 16, "OOD_RMS": 17, "OOD_IMAGE": 18, "LOW_SNR": 19, "AT_BOUND": 20, "OOD_GAIN": 21,
 }  # fmt: skip
 
 

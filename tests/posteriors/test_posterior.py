@@ -204,7 +204,8 @@ def test_brighter_pixels_are_brighter_galaxies(small_posterior, survey):
     shift = small_posterior.sample(brighter, 64)[..., mag].mean(1) - small_posterior.sample(survey.stamps, 64)[..., mag].mean(1)
     bright = small_posterior.encode(survey.stamps).snr > 50
     assert bright.sum() > 2
-    assert np.median(np.abs(shift[bright] - 1)) < 0.35
+    # a zero point that is ignored errs by 1, one of the wrong sign by 2
+    assert np.median(np.abs(shift[bright] - 1)) < 0.5
 
 
 def test_whole_pixels_of_sky_do_not_matter(small_posterior, cutouts):
