@@ -21,6 +21,7 @@ import galsim  # noqa: E402
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter  # noqa: E402
 
 from astroflow.plots.style import save_figure  # noqa: E402
 from astroflow.randomness import generator  # noqa: E402
@@ -127,6 +128,10 @@ def accuracy() -> None:
         print(f"{name:28s} largest {values.max():.1e}, median {np.median(values):.1e}")
         mesh = axis.pcolormesh(sizes, indices, np.log10(values.reshape(len(indices), -1)), shading="nearest", vmin=-6, vmax=-3)
         axis.set(xscale="log", yscale="log", xlabel="$R_e$ [arcsec]", ylabel="Sersic $n$", title=name)
+        for side, ticks in ((axis.xaxis, (0.15, 0.3, 0.6, 1.2, 2.0)), (axis.yaxis, (0.5, 1.0, 2.0, 4.0, 6.0))):
+            side.set_major_locator(FixedLocator(ticks))
+            side.set_minor_locator(NullLocator())
+            side.set_major_formatter(StrMethodFormatter("{x:g}"))
         figure.colorbar(mesh, ax=axis, label="log10")
     save_figure(figure, Path("runs/fourier_error.png"))
     print("picture: runs/fourier_error.png")
