@@ -5,14 +5,14 @@ a FITS file and perturbs it. Each draws one `PSFDraw` per object, which can be c
 Your own population is any class with `draw`, see ``docs/extending.md``.
 """
 
-__all__ = ["ImagePSF", "KolmogorovPSF", "MoffatPSF", "PSFDraw", "PSFPopulation"]
+__all__ = ["ImagePSF", "KolmogorovPSF", "MoffatPSF", "NumericPopulation", "PSFDraw", "PSFPopulation", "ShearedProfiles"]
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pydantic
@@ -78,18 +78,71 @@ class PSFPopulation(Protocol):
         """Draw one PSF. `scale` is the native pixel scale in arcsec."""
 
 
-def _shear(rng: np.random.Generator, sigma: float) -> tuple[float, float]:
-    g = sigma * rng.normal(size=2)
-    modulus = float(np.hypot(*g))
-    g *= min(1.0, MAX_PSF_ELLIPTICITY / max(modulus, 1e-12))
-    return float(g[0]), float(g[1])
+@runtime_checkable
+class NumericPopulation(Protocol):
+    """What a population may offer besides: whole blocks of PSFs as numbers, which the Fourier engine draws fastest."""
+
+    def draw_many(self, rng: np.random.Generator, n: int) -> "ShearedProfiles":
+        """Draw `n` PSFs; the first of them is what `draw` would give."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShearedProfiles:
+    """Many PSFs of one family as numbers: sheared Moffat or Kolmogorov profiles, centred, without the pixel.
+
+    `fwhm_arcsec`, `beta` (unused by Kolmogorov's), `g1` and `g2` are ``(N,)``; the FWHM is that before the shear.
+    """
+
+    kind: Literal["moffat", "kolmogorov"]
+    fwhm_arcsec: np.ndarray
+    beta: np.ndarray
+    g1: np.ndarray
+    g2: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.fwhm_arcsec)
+
+    def one(self, i: int) -> PSFDraw:
+        """Return the i-th PSF as a GalSim profile."""
+        import galsim
+
+        fwhm, beta, g1, g2 = (float(values[i]) for values in (self.fwhm_arcsec, self.beta, self.g1, self.g2))
+        profile = galsim.Moffat(beta=beta, fwhm=fwhm) if self.kind == "moffat" else galsim.Kolmogorov(fwhm=fwhm)
+        return PSFDraw(profile=profile.shear(g1=g1, g2=g2))
+
+    @classmethod
+    def joined(cls, parts: Sequence["ShearedProfiles"]) -> "ShearedProfiles":
+        """Put PSFs of one kind one after the other."""
+        values = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("fwhm_arcsec", "beta", "g1", "g2")}
+        return cls(kind=parts[0].kind, **values)
+
+
+def _shears(rng: np.random.Generator, sigma: float, n: int) -> np.ndarray:
+    """Draw ``(n, 2)`` shears of at most `MAX_PSF_ELLIPTICITY`."""
+    g = sigma * rng.normal(size=(n, 2))
+    modulus = np.hypot(g[:, 0], g[:, 1])[:, None]
+    return np.asarray(g * np.minimum(1.0, MAX_PSF_ELLIPTICITY / np.maximum(modulus, 1e-12)))
 
 
 class _ProfilePSF(Recipe):
+    kind: Literal["moffat", "kolmogorov"]
     fwhm_arcsec: PositiveScalar
     """Full width at half maximum without the pixel, arcsec."""
     ellipticity_sigma: Annotated[float, pydantic.Field(ge=0, lt=0.2)] = 0.02
     """Spread of each component of the PSF's ellipticity (reduced-shear type)."""
+
+    def draw_many(self, rng: np.random.Generator, n: int) -> ShearedProfiles:
+        """Draw `n` PSFs as numbers, without a GalSim object for each."""
+        fwhm = quantile(self.fwhm_arcsec, rng, n)
+        beta = self._slopes(rng, n)
+        g = _shears(rng, self.ellipticity_sigma, n)
+        return ShearedProfiles(kind=self.kind, fwhm_arcsec=fwhm, beta=beta, g1=g[:, 0], g2=g[:, 1])
+
+    def draw(self, rng: np.random.Generator, scale: float) -> PSFDraw:
+        return self.draw_many(rng, 1).one(0)
+
+    def _slopes(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        return np.zeros(n)
 
 
 class MoffatPSF(_ProfilePSF):
@@ -111,25 +164,14 @@ class MoffatPSF(_ProfilePSF):
             raise ValueError(f"every value must be above {GALSIM_LEAST_BETA}, as GalSim's Moffat asks; the smallest is {beta.low:g}")
         return beta
 
-    def draw(self, rng: np.random.Generator, scale: float) -> PSFDraw:
-        import galsim
-
-        fwhm, beta = (float(quantile(d, rng, 1)[0]) for d in (self.fwhm_arcsec, self.beta))
-        g1, g2 = _shear(rng, self.ellipticity_sigma)
-        return PSFDraw(profile=galsim.Moffat(beta=beta, fwhm=fwhm).shear(g1=g1, g2=g2))
+    def _slopes(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        return quantile(self.beta, rng, n)
 
 
 class KolmogorovPSF(_ProfilePSF):
     """Long-exposure atmospheric turbulence (GalSim's Kolmogorov)."""
 
     kind: Literal["kolmogorov"] = "kolmogorov"
-
-    def draw(self, rng: np.random.Generator, scale: float) -> PSFDraw:
-        import galsim
-
-        fwhm = float(quantile(self.fwhm_arcsec, rng, 1)[0])
-        g1, g2 = _shear(rng, self.ellipticity_sigma)
-        return PSFDraw(profile=galsim.Kolmogorov(fwhm=fwhm).shear(g1=g1, g2=g2))
 
 
 class ImagePSF(Recipe):
@@ -200,7 +242,7 @@ class ImagePSF(Recipe):
         import galsim
 
         image = self.images[int(rng.integers(len(self.images)))]
-        g1, g2 = _shear(rng, self.ellipticity_sigma)
+        g1, g2 = _shears(rng, self.ellipticity_sigma, 1)[0].tolist()
         stretch = float(np.exp(self.fwhm_scatter * rng.normal()))
         psf = galsim.InterpolatedImage(galsim.Image(image.astype(np.float64)), scale=scale, flux=1.0)
         drawn = psf.dilate(stretch).shear(g1=g1, g2=g2).drawImage(nx=image.shape[1], ny=image.shape[0], scale=scale, method="no_pixel")

@@ -24,7 +24,7 @@ from astroflow.sims.galaxies import Galaxy
 from astroflow.sims.masks import MaskPopulation
 from astroflow.sims.noise import NoiseModel, add_noise
 from astroflow.sims.parameters import Parameters
-from astroflow.sims.psfs import PSFDraw, PSFPopulation
+from astroflow.sims.psfs import NumericPopulation, PSFDraw, PSFPopulation, ShearedProfiles
 from astroflow.sims.sersics import SersicSum
 from astroflow.sims.stamp import StampSpec
 from astroflow.types import Array, Noiseless, Simulation, Stamps
@@ -118,22 +118,19 @@ class Simulator:
         psf = np.empty((n, 1, psf_size, psf_size), np.float32)
         binning = np.empty(n, np.int64)
         scale = self.stamp.pixel_scale_arcsec
-        points = []
         for i, identity in enumerate(array.tolist()):
             binning[i], theta[i] = self._draw_theta(generator(seed, "theta", identity))
-            point = self.psf.draw(generator(seed, "psf", identity), scale)
-            if self.engine == "fourier":
-                points.append(point)
-                continue
-            named = self._named(theta[i])
-            galaxy = self.galaxy.profile(named, self.stamp.zero_point)
-            with _affordable(named, scale * float(binning[i])):
-                images[i, 0] = point.observed(galaxy, scale, int(binning[i]), size)
-            psf[i, 0] = point.image(scale, int(binning[i]), psf_size)
-        if points:
-            images[:, 0], stars = self.fourier.draw(theta, points, scale * binning, binning, size, psf_size, self.stamp.zero_point)
-            for i, point in enumerate(points):
-                psf[i, 0] = stars[i] if stars is not None else point.image(scale, int(binning[i]), psf_size)
+        streams = [generator(seed, "psf", identity) for identity in array.tolist()]
+        if self.engine == "fourier":
+            images[:, 0], psf[:, 0] = self._by_fourier(theta, binning, self._psfs(streams))
+        else:
+            for i, rng in enumerate(streams):
+                point = self.psf.draw(rng, scale)
+                named = self._named(theta[i])
+                galaxy = self.galaxy.profile(named, self.stamp.zero_point)
+                with _affordable(named, scale * float(binning[i])):
+                    images[i, 0] = point.observed(galaxy, scale, int(binning[i]), size)
+                psf[i, 0] = point.image(scale, int(binning[i]), psf_size)
         return Noiseless(theta=theta, images=images, psf=psf, binning=binning, ids=array)
 
     def observe(self, clean: Noiseless, rng: np.random.Generator) -> Simulation:
@@ -218,6 +215,16 @@ class Simulator:
             with _affordable(named, scale * b):
                 stamp[0] = PSFDraw(native_image=point).observed(galaxy, scale, b, size)
         return out
+
+    def _psfs(self, streams: Sequence[np.random.Generator]) -> ShearedProfiles | list[PSFDraw]:
+        """Draw one PSF from each stream, as numbers where the population knows how."""
+        if isinstance(self.psf, NumericPopulation):
+            return ShearedProfiles.joined([self.psf.draw_many(rng, 1) for rng in streams])
+        return [self.psf.draw(rng, self.stamp.pixel_scale_arcsec) for rng in streams]
+
+    def _by_fourier(self, theta: Array, binning: Array, psfs: ShearedProfiles | list[PSFDraw]) -> tuple[Array, Array]:
+        stamp = self.stamp
+        return self.fourier.draw(theta, psfs, stamp.pixel_scale_arcsec * binning, binning, stamp.size, stamp.psf_size, stamp.zero_point)
 
     def _named(self, theta: Array) -> dict[str, float]:
         return dict(zip(self.parameters.names, (float(v) for v in theta), strict=True))

@@ -14,6 +14,7 @@ from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.psf import quadratic
 from astroflow.sims.fourier.radial import RadialTable
 from astroflow.sims.fourier.wings import wrapped_light
+from astroflow.sims.fourier.xla import settled
 from astroflow.sims.sersics import Sersic
 
 
@@ -25,7 +26,7 @@ def draw_sersics(components: Sequence[Sersic], psf: Any, grid: ModeGrid, table: 
     components : sequence of Sersic
         Members ``(N,)``; lengths in pixels, unlike elsewhere.
     psf : tensor
-        ``(N, Mx, My)`` complex64, pixel included.
+        ``(N, 1 or 2, Mx, My)``, pixel included, see `PSFFamily.transform`.
     grid : ModeGrid
         The modes.
     table : RadialTable
@@ -38,19 +39,19 @@ def draw_sersics(components: Sequence[Sersic], psf: Any, grid: ModeGrid, table: 
     """
     import tensorflow as tf
 
-    modes, wings = 0.0, 0.0
+    drawn = 0.0
     centres = {(id(c.x), id(c.y)): (c.x, c.y) for c in components}
     for key, (x, y) in centres.items():
-        together = 0.0
+        together, wings = 0.0, 0.0
         for c in components:
             if (id(c.x), id(c.y)) != key:
                 continue
             shape, inverse = _shapes(c)
             transform = table.evaluate(c.n, quadratic(tf.matmul(shape, shape, transpose_b=True), grid))
-            together += c.flux[:, None, None] * transform
+            together += settled(c.flux)[:, None, None, None] * transform[:, None]
             wings += wrapped_light(c.flux, inverse, c.n, x, y, grid)
-        modes += tf.complex(together, tf.zeros_like(together)) * grid.shifted(x, y)
-    return grid.to_pixels(modes * psf) - wings
+        drawn += grid.to_pixels(together * psf, x, y) - wings
+    return drawn
 
 
 def _shapes(c: Sersic) -> tuple[Any, Any]:

@@ -1,36 +1,31 @@
 """The Fourier engine at work: arrays of parameters and PSFs in, arrays of stamps out.
 
-Rows are sorted by what their PSF asks of the modes (its family, and how far it reaches beyond the pixels' Nyquist frequency), and each
-group runs through one compiled graph in padded batches of a fixed size. A row's choice depends on the row alone, so its pixels do too.
+Rows are sorted by what their PSF asks of the modes (`grouping`), and each group runs through one compiled graph in padded batches of a
+fixed size. A row's group depends on the row alone, so its pixels do too. Within a batch a few lanes run side by side, because a
+compiled graph keeps one core busy, and because a lane's modes fit a core's cache.
 """
 
 __all__ = ["BATCH", "FourierEngine"]
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from astroflow.sims.fourier.compose import draw_sersics
 from astroflow.sims.fourier.grid import ModeGrid
-from astroflow.sims.fourier.psf import PSFFamily, band_of_image, band_of_profile, describe_image, describe_profile
+from astroflow.sims.fourier.grouping import PSFGroup, group_described, group_profiles
+from astroflow.sims.fourier.psf import PSFFamily, describe_image, describe_profile
 from astroflow.sims.fourier.radial import sersic_table
-from astroflow.sims.psfs import PSFDraw
+from astroflow.sims.psfs import PSFDraw, ShearedProfiles
 from astroflow.sims.sersics import Sersic, SersicSum
 from astroflow.types import Array, Stamps
 
 BATCH = 64
 """Stamps of one call of a compiled graph."""
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Rows that share a graph."""
-
-    band: float
-    family: PSFFamily
+LANES = 4
+"""Parts of a batch that are drawn side by side."""
 
 
 class FourierEngine:
@@ -59,11 +54,11 @@ class FourierEngine:
         theta : tensor
             ``(N, P)``.
         psf : tensor
-            ``(N, Mx, My)`` complex64, see `PSFFamily.transform`.
+            ``(N, 1 or 2, Mx, My)``, see `PSFFamily.transform`.
         zero_point, step : tensor
             ``(N,)``: zero point, and pixel scale in arcsec.
         shift : tensor
-            ``(N, 2)``: from the grid's centre to the stamp's, pixels.
+            ``(N, 2)``: from the grid's centre to the stamp's, and the PSF's own offset; pixels.
         grid : ModeGrid
             The modes.
 
@@ -87,15 +82,25 @@ class FourierEngine:
     def _compiled(self) -> dict[Any, Any]:
         return {}
 
-    def _graphs(self, family: PSFFamily, grid: ModeGrid) -> tuple[Any, Any]:
-        """Return the compiled graphs of PSFs and of images."""
+    def _graph(self, family: PSFFamily, grid: ModeGrid, star: int) -> Any:
+        """Return the graph of stamps, and of PSF images of side `star` unless that is zero."""
         import tensorflow as tf
 
-        if (family, grid) not in self._compiled:
-            self._compiled[family, grid] = tf.function(lambda arrays: family.transform(arrays, grid), jit_compile=True)
-        if grid not in self._compiled:
-            self._compiled[grid] = tf.function(functools.partial(self.images, grid=grid), jit_compile=True)
-        return self._compiled[family, grid], self._compiled[grid]
+        def lane(theta: Any, zero_point: Any, step: Any, shift: Any, arrays: dict[str, Any]) -> tuple[Any, Any]:
+            planes = family.transform(arrays, grid)
+            offset = arrays["offset"]
+            images = self.images(theta, planes, zero_point, step, shift + offset, grid)
+            return images, grid.to_pixels(planes, offset[:, 0], offset[:, 1], star) if star else tf.zeros([len(theta), 0, 0])
+
+        compiled = tf.function(lane, jit_compile=True)
+
+        def batch(*inputs: Any) -> Any:
+            parts = [compiled(*part) for part in zip(*(_lanes(value) for value in inputs), strict=True)]
+            return [tf.concat(values, 0) for values in zip(*parts, strict=True)]
+
+        if (family, grid, star) not in self._compiled:
+            self._compiled[family, grid, star] = tf.function(batch)
+        return self._compiled[family, grid, star]
 
     # -- arrays --------------------------------------------------------------------------------------------------
 
@@ -108,27 +113,30 @@ class FourierEngine:
         shift = np.array([left + (width - size) / 2, top + (height - size) / 2], np.float32)
         out = np.empty(stamps.shape, np.float32)
         for channel in range(stamps.shape[1]):
-            described = [describe_image(image, stamps.psf_oversampling) for image in stamps.psf[:, channel]]
-            bands = [band_of_image(image, stamps.psf_oversampling) for image in stamps.psf[:, channel]]
-            groups = [_Group(band, family) for band, (family, _) in zip(bands, described, strict=True)]
+            groups = group_described([describe_image(image, stamps.psf_oversampling) for image in stamps.psf[:, channel]])
             zero_point = np.broadcast_to(np.float32(stamps.zero_point), len(stamps))
-            images, _ = self._draw(
-                theta, groups, [arrays for _, arrays in described], zero_point, stamps.stamp_scale_arcsec, size, shift, psf=False
-            )
+            images, _ = self._draw(theta, groups, zero_point, stamps.stamp_scale_arcsec, size, shift, star=0)
             out[:, channel] = images[:, top : top + height, left : left + width]
         return out
 
     def draw(
-        self, theta: Array, points: Sequence[PSFDraw], step: Array, binning: Array, size: int, psf_size: int, zero_point: float
-    ) -> tuple[Array, Array | None]:
+        self,
+        theta: Array,
+        psfs: ShearedProfiles | Sequence[PSFDraw],
+        step: Array,
+        binning: Array,
+        size: int,
+        psf_size: int,
+        zero_point: float,
+    ) -> tuple[Array, Array]:
         """Draw galaxies through the PSFs of a population.
 
         Parameters
         ----------
         theta : ndarray
             ``(N, P)``.
-        points : sequence of PSFDraw
-            N PSFs.
+        psfs : ShearedProfiles or sequence of PSFDraw
+            N PSFs; as numbers they cost the least.
         step, binning : ndarray
             ``(N,)``: scale of a stamp's pixel in arcsec, and how many native pixels make one.
         size, psf_size : int
@@ -140,86 +148,56 @@ class FourierEngine:
         -------
         images : ndarray
             ``(N, size, size)``.
-        psf : ndarray or None
-            ``(N, psf_size, psf_size)`` of unit sum, for PSFs that are profiles.
+        psf : ndarray
+            ``(N, psf_size, psf_size)`` of unit sum.
         """
-        groups, arrays = [], []
-        for point, s, b in zip(points, step.tolist(), binning.tolist(), strict=True):
-            if point.native_image is None:
-                band = band_of_profile(point.profile, s)
-                family, described = describe_profile(point.profile, s, ModeGrid(size, band))
-            else:
-                boxed = point.boxed(b)
-                band = band_of_image(boxed, b)
-                family, described = describe_image(boxed, b)
-            groups.append(_Group(band, family))
-            arrays.append(described)
-        profiles = all(point.native_image is None for point in points)
-        images, psf = self._draw(
-            theta, groups, arrays, np.full(len(theta), zero_point, np.float32), step, size, np.zeros(2, np.float32), psf=profiles
+        points = [] if isinstance(psfs, ShearedProfiles) else list(psfs)
+        images_given = any(point.native_image is not None for point in points)
+        if isinstance(psfs, ShearedProfiles):
+            groups = group_profiles(psfs, step, size)
+        else:
+            described = [
+                describe_profile(point.profile, s, size) if point.native_image is None else describe_image(point.boxed(b), b)
+                for point, s, b in zip(points, step.tolist(), binning.tolist(), strict=True)
+            ]
+            groups = group_described(described)
+        # PSF images are folded into binned pixels without interpolation, as observed ones are
+        star = 0 if images_given else min(psf_size, size + 1)
+        images, stars = self._draw(
+            theta, groups, np.full(len(theta), zero_point, np.float32), step, size, np.zeros(2, np.float32), star=star
         )
-        return images, None if psf is None else _cut(psf, psf_size)
+        if images_given:
+            native = step / binning
+            return images, np.stack([p.image(s, b, psf_size) for p, s, b in zip(points, native.tolist(), binning.tolist(), strict=True)])
+        margin = (psf_size - star) // 2
+        wide = np.pad(stars.astype(np.float64), [(0, 0), (margin, margin), (margin, margin)])
+        return images, np.asarray(wide / wide.sum((1, 2), keepdims=True), np.float32)
 
     def _draw(
-        self,
-        theta: Array,
-        groups: Sequence[_Group],
-        arrays: Sequence[Mapping[str, Array]],
-        zero_point: Array,
-        step: Array,
-        size: int,
-        shift: Array,
-        *,
-        psf: bool,
-    ) -> tuple[Array, Array | None]:
-        import tensorflow as tf
-
+        self, theta: Array, groups: Sequence[PSFGroup], zero_point: Array, step: Array, size: int, shift: Array, *, star: int
+    ) -> tuple[Array, Array]:
         images = np.empty((len(theta), size, size), np.float32)
-        stars = np.empty((len(theta), size, size), np.float32) if psf else None
-        for group, rows in _batches(groups):
-            grid = ModeGrid(size, group.band)
-            transform, draw = self._graphs(group.family, grid)
-            padded = np.concatenate([rows, np.repeat(rows[-1:], BATCH - len(rows))])
-            stacked = {name: np.stack([arrays[row][name] for row in padded]) for name in arrays[rows[0]]}
-            modes = transform({name: tf.constant(value, _dtype(value)) for name, value in stacked.items()})
-            drawn = draw(
-                tf.constant(theta[padded], tf.float32), modes, tf.constant(zero_point[padded], tf.float32),
-                tf.constant(step[padded], tf.float32), tf.constant(np.broadcast_to(shift, (BATCH, 2))),
-            )  # fmt: skip
-            images[rows] = drawn.numpy()[: len(rows)]
-            if stars is not None:
-                stars[rows] = _star(modes, grid).numpy()[: len(rows)]
+        stars = np.empty((len(theta), star, star), np.float32)
+        shifts = np.broadcast_to(shift, (BATCH, 2))
+        for group in groups:
+            draw = self._graph(group.family, ModeGrid(size, group.band), star)
+            for start in range(0, len(group.rows), BATCH):
+                some = np.arange(start, min(start + BATCH, len(group.rows)))
+                padded = np.concatenate([some, np.repeat(some[-1:], BATCH - len(some))])
+                rows = group.rows[padded]
+                arrays = {name: np.asarray(values[padded], np.float32) for name, values in group.arrays.items()}
+                given = (np.asarray(values[rows], np.float32) for values in (theta, zero_point, step))
+                drawn = draw(*given, shifts, arrays)
+                for whole, part in zip((images, stars), drawn, strict=True):
+                    whole[group.rows[some]] = part.numpy()[: len(some)]
         return images, stars
 
 
-def _batches(groups: Sequence[_Group]) -> Iterator[tuple[_Group, Array]]:
-    """Yield the rows of each group, at most BATCH at a time."""
-    members: dict[_Group, list[int]] = {}
-    for row, group in enumerate(groups):
-        members.setdefault(group, []).append(row)
-    for group, rows in members.items():
-        for start in range(0, len(rows), BATCH):
-            yield group, np.array(rows[start : start + BATCH])
-
-
-def _dtype(value: Array) -> Any:
+def _lanes(value: Any) -> list[Any]:
+    """Split tensors, or dicts of them, into lanes."""
     import tensorflow as tf
 
-    return tf.complex64 if np.iscomplexobj(value) else tf.float32
-
-
-def _star(modes: Any, grid: ModeGrid) -> Any:
-    """Return PSF images whose centre is the pixel right and above the grid's centre."""
-    import tensorflow as tf
-
-    half = tf.fill([tf.shape(modes)[0]], 0.5)
-    return grid.to_pixels(modes * grid.shifted(half, half))
-
-
-def _cut(stars: Array, side: int) -> Array:
-    """Cut the middle `side` pixels out, padding with zeros where there are too few, and give them unit sum."""
-    size = stars.shape[-1]
-    wide = np.pad(stars, [(0, 0), *[(max(0, side - size // 2),) * 2] * 2])
-    first = wide.shape[-1] // 2 - side // 2
-    cut = wide[:, first : first + side, first : first + side].astype(np.float64)
-    return np.asarray(cut / cut.sum((1, 2), keepdims=True), np.float32)
+    if isinstance(value, dict):
+        parts = {name: tf.split(tensor, LANES) for name, tensor in value.items()}
+        return [{name: parts[name][lane] for name in parts} for lane in range(LANES)]
+    return list(tf.split(value, LANES))

@@ -5,7 +5,17 @@ Kolmogorov and Gaussian profiles under any linear map are evaluated here, whole 
 profile (an optical one, a sum) is sampled by GalSim itself, once per PSF.
 """
 
-__all__ = ["PSFFamily", "band_of_image", "band_of_profile", "describe_image", "describe_profile", "image_transform", "quadratic"]
+__all__ = [
+    "PSFFamily",
+    "band_of_family",
+    "band_of_image",
+    "describe_image",
+    "describe_profile",
+    "image_transform",
+    "kolmogorov_scale",
+    "moffat_family",
+    "quadratic",
+]
 
 import functools
 import math
@@ -16,12 +26,13 @@ from typing import Any
 import numpy as np
 
 from astroflow.sims.fourier.grid import ModeGrid
-from astroflow.sims.fourier.radial import moffat_table
+from astroflow.sims.fourier.radial import moffat_reach, moffat_table
+from astroflow.sims.fourier.xla import settled
 from astroflow.types import Array
 
-MOFFAT_BINS = (1.1, 1.5, 2.0, 3.0, 4.5, 7.0, 12.0, 20.0)
-"""Slopes are tabulated in these ranges, a narrow one needing fewer terms."""
-PSF_FLOOR = 1e-3
+MOFFAT_BINS = (1.5, 2.0, 4.5, 20.0)
+"""Slopes are tabulated in these ranges."""
+PSF_FLOOR = 5e-4
 """A PSF's transform below this is left out."""
 BANDS = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 """Bands that are chosen from, in Nyquist frequencies: each is compiled once."""
@@ -42,7 +53,7 @@ def image_transform(images: Any, oversampling: int, grid: ModeGrid) -> Any:
     Returns
     -------
     tensor
-        ``(N, Mx, My)`` complex64.
+        ``(N, 2, Mx, My)`` float32: real and imaginary part.
     """
     import tensorflow as tf
 
@@ -58,9 +69,12 @@ def image_transform(images: Any, oversampling: int, grid: ModeGrid) -> Any:
     turned = tf.transpose(tf.cast(images, tf.float32), [0, 2, 1])  # (N, w, h)
     real, imaginary = tf.linalg.matmul(cos_x, turned, transpose_a=True), tf.linalg.matmul(sin_x, turned, transpose_a=True)
     # exp(-ikx x) exp(-iky y) = (cx cy - sx sy) - i (sx cy + cx sy)
-    return tf.complex(
-        tf.linalg.matmul(real, cos_y) - tf.linalg.matmul(imaginary, sin_y),
-        -tf.linalg.matmul(imaginary, cos_y) - tf.linalg.matmul(real, sin_y),
+    return tf.stack(
+        [
+            tf.linalg.matmul(real, cos_y) - tf.linalg.matmul(imaginary, sin_y),
+            -tf.linalg.matmul(imaginary, cos_y) - tf.linalg.matmul(real, sin_y),
+        ],
+        1,
     )
 
 
@@ -85,13 +99,20 @@ class PSFFamily:
     detail: tuple[float, ...] = ()
 
     def transform(self, arrays: Mapping[str, Any], grid: ModeGrid) -> Any:
-        """Return the transform ``(N, Mx, My)``, pixel included, of the PSFs that `arrays` hold, each ``(N, ...)``."""
+        """Transform the PSFs that `arrays` hold, each ``(N, ...)``.
+
+        Returns
+        -------
+        tensor
+            ``(N, 1 or 2, Mx, My)`` float32, pixel included, about the PSFs' own centres (`offset`): real part, and imaginary part
+            unless the family is symmetric.
+        """
         import tensorflow as tf
 
         if self.kind == "image":
             return image_transform(arrays["image"], int(self.detail[0]), grid)
         if self.kind == "sampled":
-            return arrays["modes"] * tf.constant(_pixel(grid), tf.complex64)
+            return arrays["modes"] * tf.constant(_pixel(grid), tf.float32)
         k_squared = quadratic(arrays["metric"], grid)
         if self.kind == "moffat":
             values = moffat_table(*self.detail).evaluate(arrays["shape"], k_squared)
@@ -99,52 +120,74 @@ class PSFFamily:
             values = tf.exp(-(tf.maximum(k_squared, 1e-12) ** (5 / 6)))
         else:
             values = tf.exp(-0.5 * k_squared)
-        values *= tf.constant(_pixel(grid), tf.float32)
-        return tf.complex(values, tf.zeros_like(values)) * grid.shifted(arrays["offset"][:, 0], arrays["offset"][:, 1])
+        return (values * tf.constant(_pixel(grid), tf.float32))[:, None]
 
 
-def describe_image(image: Array, oversampling: int) -> tuple[PSFFamily, dict[str, Array]]:
+def describe_image(image: Array, oversampling: int) -> tuple[PSFFamily, float, dict[str, Array]]:
     """Describe a PSF image ``(h, w)`` of unit sum that includes the pixel of its stamp."""
-    return PSFFamily("image", (oversampling, *image.shape)), {"image": np.asarray(image, np.float32)}
+    family, band = PSFFamily("image", (oversampling, *image.shape)), band_of_image(image, oversampling)
+    return family, band, {"image": np.asarray(image, np.float32), "offset": np.zeros(2, np.float32)}
 
 
-def describe_profile(profile: Any, step: float, grid: ModeGrid) -> tuple[PSFFamily, dict[str, Array]]:
-    """Describe a GalSim profile without the pixel, for a stamp of pixels of `step` arcsec."""
+def describe_profile(profile: Any, step: float, size: int) -> tuple[PSFFamily, float, dict[str, Array]]:
+    """Describe a GalSim profile without the pixel, for stamps of ``size x size`` pixels of `step` arcsec: family, band and arrays."""
     import galsim
 
     moved = isinstance(profile, galsim.Transformation)
     original = profile.original if moved else profile
     jacobian = (profile.jac if moved else np.eye(2)) / step  # arcsec of the round profile to pixels
-    offset = np.array([profile.offset.x, profile.offset.y] if moved else [0.0, 0.0]) / step
+    offset = np.array([profile.offset.x, profile.offset.y] if moved else [0.0, 0.0], np.float32) / np.float32(step)
     metric = jacobian @ jacobian.T  # |J^T k|^2 = k^T (J J^T) k
-    arrays = {"offset": offset.astype(np.float32)}
     if isinstance(original, galsim.Moffat) and original.trunc == 0 and MOFFAT_BINS[0] <= original.beta < MOFFAT_BINS[-1]:
-        place = int(np.searchsorted(MOFFAT_BINS, original.beta, side="right"))
-        arrays |= {"metric": metric * original.scale_radius**2, "shape": np.asarray(original.beta, np.float32)}
-        return PSFFamily("moffat", MOFFAT_BINS[place - 1 : place + 1]), arrays
-    if isinstance(original, galsim.Kolmogorov):
-        # exp(-(k/k0)^(5/3)), with k0 from the profile's own value at one wavenumber
-        probe = 1.0 / original.fwhm
-        return PSFFamily("kolmogorov"), arrays | {
-            "metric": metric * ((-math.log(original.kValue(probe, 0).real / original.flux)) ** 0.6 / probe) ** 2
-        }
-    if isinstance(original, galsim.Gaussian):
-        return PSFFamily("gaussian"), arrays | {"metric": metric * original.sigma**2}
-    side = 2 * grid.modes + 1
-    drawn = profile.withFlux(1.0).drawKImage(nx=side, ny=side, scale=float(grid.kx[1]) / step)
-    return PSFFamily("sampled"), {"modes": np.asarray(drawn.array.T[grid.modes :], np.complex64)}
+        family = moffat_family(original.beta)
+        arrays = {"metric": metric * original.scale_radius**2, "shape": np.asarray(original.beta, np.float32), "offset": offset}
+    elif isinstance(original, galsim.Kolmogorov):
+        family, arrays = PSFFamily("kolmogorov"), {"metric": metric * original.fwhm**2 * kolmogorov_scale() ** 2, "offset": offset}
+    elif isinstance(original, galsim.Gaussian):
+        family, arrays = PSFFamily("gaussian"), {"metric": metric * original.sigma**2, "offset": offset}
+    else:
+        maxk = profile.withGSParams(galsim.GSParams(maxk_threshold=PSF_FLOOR)).maxk
+        grid = ModeGrid(size, float(rounded_band(maxk * step / np.pi)))
+        side = 2 * grid.modes + 1
+        drawn = profile.withFlux(1.0).drawKImage(nx=side, ny=side, scale=float(grid.kx[1]) / step).array.T[grid.modes :]
+        planes = np.stack([drawn.real, drawn.imag]).astype(np.float32)
+        return PSFFamily("sampled"), grid.band, {"modes": planes, "offset": np.zeros(2, np.float32)}
+    return family, float(band_of_family(family, {name: values[None] for name, values in arrays.items()})[0]), arrays
+
+
+def moffat_family(beta: float) -> PSFFamily:
+    """Return the family of Moffat profiles of a slope within `MOFFAT_BINS`."""
+    place = int(np.searchsorted(MOFFAT_BINS, beta, side="right"))
+    return PSFFamily("moffat", MOFFAT_BINS[place - 1 : place + 1])
+
+
+@functools.cache
+def kolmogorov_scale() -> float:
+    """Return the scale radius r of ``exp(-(r k)^(5/3))`` for a Kolmogorov profile of unit FWHM."""
+    import galsim
+
+    # from the profile's own value at one wavenumber
+    return float((-math.log(galsim.Kolmogorov(fwhm=1.0).kValue(1.0, 0).real)) ** 0.6)
+
+
+def band_of_family(family: PSFFamily, arrays: Mapping[str, Array]) -> Array:
+    """Return how many Nyquist frequencies profiles of `arrays`, each ``(N, ...)``, need: ``(N,)``."""
+    metric = np.asarray(arrays["metric"], np.float64)
+    mean, difference = 0.5 * (metric[:, 0, 0] + metric[:, 1, 1]), 0.5 * (metric[:, 0, 0] - metric[:, 1, 1])
+    smallest = np.sqrt(mean - np.hypot(difference, metric[:, 0, 1]))  # scale radius along the minor axis
+    if family.kind == "moffat":
+        slopes, reach = moffat_reach(*family.detail, PSF_FLOOR)
+        edge = np.interp(np.log(arrays["shape"]), np.log(slopes), reach)
+    elif family.kind == "kolmogorov":
+        edge = np.asarray((-math.log(PSF_FLOOR)) ** 0.6)
+    else:
+        edge = np.asarray(math.sqrt(-2 * math.log(PSF_FLOOR)))
+    return rounded_band(edge / smallest / np.pi)
 
 
 def _pixel(grid: ModeGrid) -> Array:
     """Transform of a square pixel."""
     return np.asarray(np.sinc(grid.kx / (2 * np.pi))[:, None] * np.sinc(grid.ky / (2 * np.pi))[None, :])
-
-
-def band_of_profile(profile: Any, step: float) -> float:
-    """Return how many Nyquist frequencies a GalSim profile needs."""
-    import galsim
-
-    return _rounded(profile.withGSParams(galsim.GSParams(maxk_threshold=PSF_FLOOR)).maxk * step / np.pi)
 
 
 def band_of_image(image: Array, oversampling: int) -> float:
@@ -157,17 +200,18 @@ def band_of_image(image: Array, oversampling: int) -> float:
         waves = np.exp(-1j * np.outer(k, np.arange(len(profile)) - (len(profile) - 1) / 2))
         above = np.abs(waves @ profile) * kernel > PSF_FLOOR * profile.sum()
         highest = max(highest, float(k[above].max()))
-    return min(_rounded(highest * oversampling / np.pi), float(oversampling))
+    return min(float(rounded_band(highest * oversampling / np.pi)), float(oversampling))
 
 
-def _rounded(band: float) -> float:
-    return next((b for b in BANDS if b >= band), BANDS[-1])
+def rounded_band(band: Any) -> Array:
+    """Return the smallest of `BANDS` that suffices, or the largest."""
+    return np.asarray(np.take(BANDS, np.minimum(np.searchsorted(BANDS, band), len(BANDS) - 1)))
 
 
 def quadratic(metric: Any, grid: ModeGrid) -> Any:
     """Return ``k^T metric k`` on the grid, ``(N, Mx, My)`` float32, for symmetric ``metric`` ``(N, 2, 2)`` in pixels squared."""
     import tensorflow as tf
 
-    m = tf.cast(metric, tf.float32)[:, :, :, None, None]
+    m = settled(tf.cast(metric, tf.float32))[:, :, :, None, None]
     kx, ky = tf.constant(grid.kx[:, None], tf.float32), tf.constant(grid.ky[None, :], tf.float32)
     return m[:, 0, 0] * kx**2 + 2 * m[:, 0, 1] * (kx * ky) + m[:, 1, 1] * ky**2

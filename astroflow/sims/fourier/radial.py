@@ -6,13 +6,14 @@ beta) and on the wavenumber. It is one for small k and falls to zero over a rang
 .. math:: x = 2 q / (1 + q) - 1, \qquad q = (k / k_0(s))^{a(s)},
 
 which runs from -1 to 1, and is expanded there in Chebyshev polynomials whose coefficients are Chebyshev polynomials in log s. An
-evaluation is one power and two dozen multiply-adds for each wavenumber, without look-ups; its error is measured when it is made.
+evaluation is a logarithm, a hyperbolic tangent and two dozen multiply-adds for each wavenumber, without look-ups; its error is measured
+when it is made.
 
 The Sersic transform itself comes from SciPy's FFTLog (Hamilton 2000, https://doi.org/10.1046/j.1365-8711.2000.03071.x), which reaches
 1e-9 in a millisecond; GalSim's own table of the same integral is good to 1e-6.
 """
 
-__all__ = ["RadialTable", "moffat_table", "sersic_table"]
+__all__ = ["RadialTable", "moffat_reach", "moffat_table", "sersic_table"]
 
 import functools
 import math
@@ -26,10 +27,11 @@ from scipy import fft, special
 from scipy.interpolate import CubicSpline
 
 from astroflow.errors import ConfigError
+from astroflow.sims.fourier.xla import settled
 from astroflow.types import Array
 
 SHAPE_TERMS = 20
-K_TERMS = (16, 20, 24, 28, 32, 40, 48)
+K_TERMS = (12, 16, 20, 24, 28, 32, 40, 48)
 K_RANGE = (1e-3, 1e3)
 
 
@@ -73,14 +75,14 @@ class RadialTable:
         import tensorflow as tf
 
         coefficients, slope, log_pivot = self.expand(shape)
-        column = (slice(None), *(None,) * (k_squared.shape.rank - 1))
-        # exp(a log(k/k0)); the floor keeps the gradient finite at k = 0
-        q = tf.exp(slope[column] * (0.5 * tf.math.log(tf.maximum(k_squared, 1e-12)) - log_pivot[column]))
-        x = 2 * q / (1 + q) - 1
+        rows = settled(tf.concat([coefficients, 0.5 * slope[:, None], log_pivot[:, None]], 1))
+        *c, half_slope, log_pivot = (rows[(slice(None), j, *(None,) * (k_squared.shape.rank - 1))] for j in range(rows.shape[1]))
+        # x = tanh(log(q) / 2); the floor keeps the gradient finite at k = 0
+        x = tf.tanh(half_slope * (0.5 * tf.math.log(tf.maximum(k_squared, 1e-12)) - log_pivot))
         previous, current = tf.zeros_like(x), tf.zeros_like(x)
-        for j in range(self.coefficients.shape[1] - 1, 0, -1):  # Clenshaw's recurrence
-            previous, current = current, 2 * x * current - previous + coefficients[:, j][column]
-        return x * current - previous + coefficients[:, 0][column]
+        for coefficient in c[:0:-1]:  # Clenshaw's recurrence
+            previous, current = current, 2 * x * current - previous + coefficient
+        return settled(x * current - previous + c[0])
 
 
 def _tabulate(
@@ -157,20 +159,27 @@ def _sersic_spline(n: float) -> tuple[CubicSpline, float, float]:
     return CubicSpline(np.log(k[inside]), transform[inside] / flux), float(k[inside][0]), float(k[inside][-1])
 
 
-def _moffat_slope(beta: Any) -> Any:
-    return 1.0 + 0 * beta
-
-
-def _moffat_pivot(beta: Any) -> Any:
-    return 1.5 + 0 * beta
-
-
 @functools.lru_cache(maxsize=16)
 def moffat_table(low: float, high: float, tolerance: float = 2e-5) -> RadialTable:
     """Return the transform of Moffat profiles of unit flux and scale radius, for slopes `low` to `high`."""
-    if not 1.1 <= low <= high <= 20:
-        raise ConfigError(f"Moffat slopes from {low} to {high}: tables are made between 1.1 and 20")
-    return _tabulate(_moffat_transform, low, high, _moffat_slope, _moffat_pivot, tolerance)
+    if not 1.5 <= low <= high <= 20:
+        raise ConfigError(f"Moffat slopes from {low} to {high}: tables are made between 1.5 and 20")
+    # found by minimising the error of 20 terms: the transform falls exponentially for long wings, like a Gaussian for short ones
+    if high <= 2.0:
+        slope, scale, power = 1.0, 1.5, 0.0
+    elif high <= 4.5:
+        slope, scale, power = 0.925, 1.65, 1.06
+    else:
+        slope, scale, power = 2.0, 2.6, 0.5
+    return _tabulate(_moffat_transform, low, high, lambda beta: slope + 0 * beta, lambda beta: scale * beta**power, tolerance)
+
+
+@functools.lru_cache(maxsize=16)
+def moffat_reach(low: float, high: float, floor: float) -> tuple[Array, Array]:
+    """Return slopes from `low` to `high`, and the wavenumbers, in inverse scale radii, beyond which their transforms stay below `floor`."""
+    slopes = np.geomspace(low, high, 24)
+    k = np.geomspace(0.1, 300, 2000)
+    return slopes, np.array([k[np.flatnonzero(_moffat_transform(beta, k) > floor)[-1] + 1] for beta in slopes])
 
 
 def _moffat_transform(beta: float, k: Array) -> Array:

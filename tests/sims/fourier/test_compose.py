@@ -15,7 +15,7 @@ def pixel(n):
     """The transform of a square pixel, and of no PSF besides."""
     response = np.sinc(GRID.kx / (2 * np.pi))[:, None] * np.sinc(GRID.ky / (2 * np.pi))[None, :]
     blur = np.exp(-0.5 * (GRID.kx[:, None] ** 2 + GRID.ky[None, :] ** 2))
-    return tf.constant(np.repeat((response * blur)[None], n, 0), tf.complex64)
+    return tf.constant(np.repeat((response * blur)[None, None], n, 0), tf.float32)
 
 
 def component(*values):

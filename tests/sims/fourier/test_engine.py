@@ -13,7 +13,7 @@ from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.psf import describe_profile
 from astroflow.sims.galaxies import SersicGalaxy
 from astroflow.sims.noise import RMSNoise
-from astroflow.sims.psfs import KolmogorovPSF, MoffatPSF, PSFDraw
+from astroflow.sims.psfs import KolmogorovPSF, MoffatPSF, PSFDraw, ShearedProfiles
 from astroflow.sims.simulator import Simulator
 from astroflow.sims.stamp import StampSpec
 
@@ -130,8 +130,8 @@ def test_gradients_are_finite_differences(kind):
     engine = FourierEngine(galaxy, galaxy.parameters.names)
     rng = np.random.default_rng(3)
     theta = np.array([simulator(kind)._draw_theta(rng)[1] for _ in range(4)])
-    grid = ModeGrid(32, 1.5)
-    family, arrays = describe_profile(galsim.Moffat(beta=3.0, fwhm=0.8).shear(g1=0.05, g2=0.02), SCALE, grid)
+    family, band, arrays = describe_profile(galsim.Moffat(beta=3.0, fwhm=0.8).shear(g1=0.05, g2=0.02), SCALE, 32)
+    grid = ModeGrid(32, band)
     psf = family.transform({name: tf.constant(np.repeat(np.asarray(v)[None], 4, 0), tf.float32) for name, v in arrays.items()}, grid)
     weights = tf.constant(rng.normal(size=(4, 32, 32)), tf.float32)
 
@@ -155,7 +155,7 @@ def test_round_galaxies_have_finite_gradients():
     engine = FourierEngine(GALAXIES["sersic"], GALAXIES["sersic"].parameters.names)
     theta = tf.constant([[20.0, 0.8, 2.0, 0.0, 0.0, 0.0, 0.0]])
     grid = ModeGrid(32, 1.0)
-    psf = tf.ones((1, len(grid.kx), len(grid.ky)), tf.complex64)
+    psf = tf.ones((1, 1, len(grid.kx), len(grid.ky)))
     with tf.GradientTape() as tape:
         tape.watch(theta)
         total = tf.reduce_sum(engine.images(theta, psf, tf.constant([ZERO_POINT]), tf.constant([SCALE]), tf.zeros((1, 2)), grid) ** 2)
@@ -184,5 +184,21 @@ def test_a_population_of_images_needs_no_profile():
         point = PSFDraw(native_image=image)
         found, stars = model.fourier.draw(theta, [point], np.array([SCALE * binning]), np.array([binning]), SIZE, 33, ZERO_POINT)
         truth = galsims(model, theta[0], point, binning)
-        assert stars is None
+        assert np.abs(stars[0] - point.image(SCALE, binning, 33)).max() < 1e-6
         assert np.abs(found[0] - truth).max() < 1e-3 * truth.max()
+
+
+def test_populations_as_numbers_are_what_they_are_as_profiles():
+    """Whole blocks, slopes that no table covers among them, against the same PSFs one by one."""
+    population = MoffatPSF(fwhm_arcsec=FWHM, beta=Uniform(low=1.3, high=4.8), ellipticity_sigma=0.1)
+    model = simulator(psf=population, size=32)
+    profiles = population.draw_many(np.random.default_rng(8), 24)
+    theta = np.array([model._draw_theta(np.random.default_rng(i))[1] for i in range(24)])
+    ones = np.ones(24, np.int64)
+    drawn = [
+        model.fourier.draw(theta, psfs, SCALE * ones, ones, 32, 17, ZERO_POINT) for psfs in (profiles, [*map(profiles.one, range(24))])
+    ]
+    for many, single in zip(*drawn, strict=True):
+        assert np.abs(many - single).max() < 1e-5 * single.max()
+    first = population.draw(np.random.default_rng(8), SCALE).profile
+    assert ShearedProfiles.joined([population.draw_many(np.random.default_rng(8), 1)]).one(0).profile == first

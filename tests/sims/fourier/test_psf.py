@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from astroflow.sims.fourier.grid import ModeGrid
-from astroflow.sims.fourier.psf import band_of_image, band_of_profile, describe_image, describe_profile
+from astroflow.sims.fourier.psf import band_of_image, describe_image, describe_profile
 
 SIZE, STEP = 48, 0.2
 TIGHT = galsim.GSParams(folding_threshold=1e-4, maxk_threshold=1e-5, kvalue_accuracy=1e-7)
@@ -18,23 +18,25 @@ PROFILES = {
 }
 
 
-def drawn(family, arrays, grid):
-    tensors = {name: tf.constant(np.asarray(v)[None], tf.complex64 if np.iscomplexobj(v) else tf.float32) for name, v in arrays.items()}
-    return grid.to_pixels(family.transform(tensors, grid)).numpy()[0]
+def drawn(family, band, arrays, blur=0.0):
+    """The PSF's image on the stamp, through a Gaussian of `blur` pixels."""
+    grid = ModeGrid(SIZE, band)
+    tensors = {name: tf.constant(np.asarray(v)[None], tf.float32) for name, v in arrays.items()}
+    softened = np.exp(-0.5 * blur**2 * (grid.kx[:, None] ** 2 + grid.ky[None, :] ** 2)).astype(np.float32)
+    x, y = tensors["offset"][:, 0], tensors["offset"][:, 1]
+    return grid.to_pixels(family.transform(tensors, grid) * softened, x, y).numpy()[0]
 
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_profiles_are_drawn_as_galsim_draws_them(name):
     profile = PROFILES[name]
-    grid = ModeGrid(SIZE, band_of_profile(profile, STEP))
-    found = drawn(*describe_profile(profile, STEP, grid), grid)
+    found = drawn(*describe_profile(profile, STEP, SIZE))
     truth = profile.withGSParams(TIGHT).drawImage(nx=SIZE, ny=SIZE, scale=STEP, dtype=np.float64).array
     assert np.abs(found - truth).max() < 1e-3 * truth.max()
 
 
 def test_families_are_told_apart():
-    grid = ModeGrid(SIZE, 1.5)
-    kinds = {name: describe_profile(profile, STEP, grid)[0].kind for name, profile in PROFILES.items()}
+    kinds = {name: describe_profile(profile, STEP, SIZE)[0].kind for name, profile in PROFILES.items()}
     assert kinds == {
         "moffat": "moffat", "moffat moved": "moffat", "kolmogorov": "kolmogorov", "gaussian": "gaussian", "optical": "sampled", "sum": "sampled",
     }  # fmt: skip
@@ -47,12 +49,8 @@ def test_images_are_joined_as_galsim_joins_them(oversampling, side):
     native = galsim.Convolve(PROFILES["moffat"], galsim.Pixel(STEP))
     image = native.drawImage(nx=side, ny=side, scale=STEP / oversampling, method="no_pixel", dtype=np.float64).array
     image /= image.sum()
-    family, arrays = describe_image(image, oversampling)
-    grid = ModeGrid(SIZE, band_of_image(image, oversampling))
     star = 0.15  # arcsec: GalSim joins samples in Fourier space only where there is something to convolve
-    blur = np.exp(-0.5 * (star / STEP) ** 2 * (grid.kx[:, None] ** 2 + grid.ky[None, :] ** 2))
-    modes = family.transform({"image": tf.constant(arrays["image"][None])}, grid) * tf.constant(blur, tf.complex64)
-    found = grid.to_pixels(modes).numpy()[0]
+    found = drawn(*describe_image(image, oversampling), blur=star / STEP)
     joined = galsim.InterpolatedImage(galsim.Image(image), scale=STEP / oversampling, flux=1.0, gsparams=TIGHT)
     scene = galsim.Convolve(galsim.Gaussian(sigma=star, gsparams=TIGHT), joined)
     truth = scene.drawImage(nx=SIZE, ny=SIZE, scale=STEP, method="no_pixel", dtype=np.float64).array
@@ -61,7 +59,7 @@ def test_images_are_joined_as_galsim_joins_them(oversampling, side):
 
 def test_a_band_reaches_as_far_as_the_psf():
     wide, narrow = (galsim.Moffat(beta=3.0, fwhm=fwhm) for fwhm in (0.8, 0.25))
-    assert band_of_profile(wide, STEP) < band_of_profile(narrow, STEP)
+    assert describe_profile(wide, STEP, SIZE)[1] < describe_profile(narrow, STEP, SIZE)[1]
     images = [
         galsim.Convolve(p, galsim.Pixel(STEP)).drawImage(nx=101, ny=101, scale=STEP / 5, method="no_pixel").array for p in (wide, narrow)
     ]

@@ -82,5 +82,5 @@ def test_gradients_are_exact_and_finite():
 def test_ranges_that_no_table_covers_are_refused():
     with pytest.raises(ConfigError, match="between 0.25 and 8"):
         sersic_table(0.1, 4.0)
-    with pytest.raises(ConfigError, match="between 1.1 and 20"):
+    with pytest.raises(ConfigError, match="between 1.5 and 20"):
         moffat_table(1.0, 4.0)
