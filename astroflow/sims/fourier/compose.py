@@ -2,13 +2,13 @@
 
 A galaxy's transform is tabulated (`radial`), sheared, scaled and shifted on the stamp's modes, multiplied by the PSF's (`psf`), turned into
 pixels (`grid`), and freed of the light of its periodic copies (`wings`). It is the physics of GalSim's own drawing in another
-order; the two are held together by tests to 3e-4 of the peak, and measured by ``benchmarks/fourier.py``.
+order; the two are held together by tests to 3e-4 of the peak, and measured by ``benchmarks/fourier_error.py``.
 """
 
-__all__ = ["draw_sersics"]
+__all__ = ["Ellipse", "by_centre", "draw_sersics", "ellipse"]
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.psf import quadratic
@@ -16,6 +16,50 @@ from astroflow.sims.fourier.radial import RadialTable
 from astroflow.sims.fourier.wings import wrapped_light
 from astroflow.sims.fourier.xla import settled
 from astroflow.sims.sersics import Sersic
+
+
+class Ellipse(NamedTuple):
+    """A Sersic profile as modes see it, every member ``(N,)``.
+
+    `xx`, `xy` and `yy` are the matrix M of its half-light ellipse, ``r^T M^-1 r = 1`` in pixels; its transform depends on ``k^T M k``.
+    """
+
+    flux: Any
+    n: Any
+    xx: Any
+    xy: Any
+    yy: Any
+    x: Any
+    y: Any
+
+    @property
+    def metric(self) -> Any:
+        """M, ``(N, 2, 2)``."""
+        import tensorflow as tf
+
+        return tf.stack([tf.stack([self.xx, self.xy], -1), tf.stack([self.xy, self.yy], -1)], -2)
+
+
+def ellipse(c: Sersic) -> Ellipse:
+    """Return the ellipse of a component whose lengths are pixels."""
+    squared = c.e1**2 + c.e2**2
+    # the semi-axes are re and re q with q = (1 - |e|) / (1 + |e|), written so that round galaxies have gradients
+    size = (c.re / (1 + _root(squared))) ** 2
+    return Ellipse(c.flux, c.n, size * (1 + squared + 2 * c.e1), 2 * size * c.e2, size * (1 + squared - 2 * c.e1), c.x, c.y)
+
+
+def _root(squared: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.sqrt(squared + 1e-12)
+
+
+def by_centre(components: Sequence[Sersic]) -> list[list[Ellipse]]:
+    """Return the components' ellipses, those together that share a centre."""
+    centres: dict[tuple[int, int], list[Ellipse]] = {}
+    for c in components:
+        centres.setdefault((id(c.x), id(c.y)), []).append(ellipse(c))
+    return list(centres.values())
 
 
 def draw_sersics(components: Sequence[Sersic], psf: Any, grid: ModeGrid, table: RadialTable) -> Any:
@@ -37,37 +81,11 @@ def draw_sersics(components: Sequence[Sersic], psf: Any, grid: ModeGrid, table: 
     tensor
         ``(N, size, size)`` float32.
     """
-    import tensorflow as tf
-
     drawn = 0.0
-    centres = {(id(c.x), id(c.y)): (c.x, c.y) for c in components}
-    for key, (x, y) in centres.items():
+    for members in by_centre(components):
         together, wings = 0.0, 0.0
-        for c in components:
-            if (id(c.x), id(c.y)) != key:
-                continue
-            shape, inverse = _shapes(c)
-            transform = table.evaluate(c.n, quadratic(tf.matmul(shape, shape, transpose_b=True), grid))
-            together += settled(c.flux)[:, None, None, None] * transform[:, None]
-            wings += wrapped_light(c.flux, inverse, c.n, x, y, grid)
-        drawn += grid.to_pixels(together * psf, x, y) - wings
+        for e in members:
+            together += settled(e.flux)[:, None, None] * table.evaluate(e.n, quadratic(e.metric, grid))
+            wings += wrapped_light(*e, grid)
+        drawn += grid.to_pixels(together[:, None] * psf, members[0].x, members[0].y) - wings
     return drawn
-
-
-def _shapes(c: Sersic) -> tuple[Any, Any]:
-    """Return the linear map ``(N, 2, 2)`` of the round profile of unit half-light radius to this one, and its inverse."""
-    import tensorflow as tf
-
-    modulus_squared = c.e1**2 + c.e2**2
-    modulus = tf.sqrt(modulus_squared + 1e-12)
-    q = (1 - modulus) / (1 + modulus)
-    # a shear keeps the area, so the round profile has the circularised radius
-    radius = c.re * tf.sqrt(q)
-    root = tf.sqrt(1 - modulus_squared)
-
-    def matrix(a: Any, b: Any, d: Any) -> Any:
-        return tf.stack([tf.stack([a, b], -1), tf.stack([b, d], -1)], -2)
-
-    forward = matrix(1 + c.e1, c.e2, 1 - c.e1) * (radius / root)[:, None, None]
-    inverse = matrix(1 - c.e1, -c.e2, 1 + c.e1) / (radius * root)[:, None, None]
-    return forward, inverse

@@ -8,7 +8,7 @@ compiled graph keeps one core busy, and because a lane's modes fit a core's cach
 __all__ = ["BATCH", "FourierEngine"]
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.grouping import PSFGroup, group_described, group_profiles
 from astroflow.sims.fourier.psf import PSFFamily, describe_image, describe_profile
 from astroflow.sims.fourier.radial import sersic_table
+from astroflow.sims.fourier.slopes import draw_with_slopes
 from astroflow.sims.psfs import PSFDraw, ShearedProfiles
 from astroflow.sims.sersics import Sersic, SersicSum
 from astroflow.types import Array, Stamps
@@ -67,6 +68,42 @@ class FourierEngine:
         tensor
             ``(N, size, size)`` float32, image unit.
         """
+        return draw_sersics(self._components(theta, zero_point, step, shift), psf, grid, self.table)
+
+    def images_and_slopes(
+        self, to_theta: Callable[[Any], Any], v: Any, psf: Any, zero_point: Any, step: Any, shift: Any, grid: ModeGrid
+    ) -> tuple[Any, Any]:
+        """Draw noiseless stamps and their derivatives with respect to coordinates of the caller's, as a graph.
+
+        Parameters
+        ----------
+        to_theta : callable
+            Maps `v` to theta ``(N, P)``, row by row.
+        v : tensor
+            ``(N, V)``.
+        psf, zero_point, step, shift, grid
+            As of `images`.
+
+        Returns
+        -------
+        images : tensor
+            ``(N, size, size)``.
+        slopes : tensor
+            ``(N, V, size, size)``.
+        """
+        import tensorflow as tf
+
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(v)
+            components = self._components(to_theta(v), zero_point, step, shift)
+            images, slopes, coordinates = draw_with_slopes(components, psf, grid, self.table)
+            columns = tf.unstack(coordinates, axis=1)
+        rates = tf.stack([tape.gradient(column, v, unconnected_gradients="zero") for column in columns], 1)  # (N, K, V)
+        flat = tf.reshape(slopes, [-1, slopes.shape[1], grid.size**2])
+        return images, tf.reshape(tf.matmul(rates, flat, transpose_a=True), [-1, v.shape[1], grid.size, grid.size])
+
+    def _components(self, theta: Any, zero_point: Any, step: Any, shift: Any) -> list[Sersic]:
+        """Return the galaxy's components in pixels of the grid."""
         columns = {name: theta[:, k] for k, name in enumerate(self.names)}
         centres: dict[int, Any] = {}
 
@@ -75,8 +112,7 @@ class FourierEngine:
             return centres.setdefault(id(value), value / step + shift[:, axis])
 
         components = self.galaxy.components(columns, zero_point)
-        scaled = [Sersic(c.flux, c.re / step, c.n, c.e1, c.e2, pixels(c.x, 0), pixels(c.y, 1)) for c in components]
-        return draw_sersics(scaled, psf, grid, self.table)
+        return [Sersic(c.flux, c.re / step, c.n, c.e1, c.e2, pixels(c.x, 0), pixels(c.y, 1)) for c in components]
 
     @functools.cached_property
     def _compiled(self) -> dict[Any, Any]:
@@ -92,14 +128,14 @@ class FourierEngine:
             images = self.images(theta, planes, zero_point, step, shift + offset, grid)
             return images, grid.to_pixels(planes, offset[:, 0], offset[:, 1], star) if star else tf.zeros([len(theta), 0, 0])
 
-        compiled = tf.function(lane, jit_compile=True)
+        compiled = tf.function(lane, jit_compile=True, autograph=False)
 
         def batch(*inputs: Any) -> Any:
             parts = [compiled(*part) for part in zip(*(_lanes(value) for value in inputs), strict=True)]
             return [tf.concat(values, 0) for values in zip(*parts, strict=True)]
 
         if (family, grid, star) not in self._compiled:
-            self._compiled[family, grid, star] = tf.function(batch)
+            self._compiled[family, grid, star] = tf.function(batch, autograph=False)
         return self._compiled[family, grid, star]
 
     # -- arrays --------------------------------------------------------------------------------------------------

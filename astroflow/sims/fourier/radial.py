@@ -58,31 +58,72 @@ class RadialTable:
     pivot: Callable[[Any], Any]
     error: float
 
-    def expand(self, shape: Any) -> tuple[Any, Any, Any]:
-        """Return coefficients ``(N, J)``, slope and log pivot ``(N,)`` of shapes ``(N,)``."""
+    def expand(self, shape: Any, coefficients: Array | None = None) -> Any:
+        """Return coefficients ``(N, J)`` of the polynomials in x for shapes ``(N,)``."""
         import tensorflow as tf
 
         v = (tf.math.log(shape) - math.log(self.low)) / math.log(self.high / self.low) * 2 - 1
         terms = [tf.ones_like(v), v]
         while len(terms) < len(self.coefficients):
             terms.append(2 * v * terms[-1] - terms[-2])
-        polynomials = tf.stack(terms[: len(self.coefficients)], -1)
-        coefficients = tf.matmul(polynomials, tf.constant(self.coefficients, polynomials.dtype))
-        return coefficients, self.slope(shape), tf.math.log(self.pivot(shape))
+        given = self.coefficients if coefficients is None else coefficients
+        return tf.matmul(tf.stack(terms[: len(given)], -1), tf.constant(given, tf.float32))
 
     def evaluate(self, shape: Any, k_squared: Any) -> Any:
         """Return G at squared wavenumbers ``(N, ...)``, in units of the inverse size, for shapes ``(N,)``."""
+        return _clenshaw(self.expand(shape), self._place(shape, k_squared)[0])
+
+    def evaluate_with_slopes(self, shape: Any, k_squared: Any) -> tuple[Any, Any, Any]:
+        """Return G, ``dG / d shape`` and ``dG / d log k^2``."""
         import tensorflow as tf
 
-        coefficients, slope, log_pivot = self.expand(shape)
-        rows = settled(tf.concat([coefficients, 0.5 * slope[:, None], log_pivot[:, None]], 1))
-        *c, half_slope, log_pivot = (rows[(slice(None), j, *(None,) * (k_squared.shape.rank - 1))] for j in range(rows.shape[1]))
-        # x = tanh(log(q) / 2); the floor keeps the gradient finite at k = 0
-        x = tf.tanh(half_slope * (0.5 * tf.math.log(tf.maximum(k_squared, 1e-12)) - log_pivot))
-        previous, current = tf.zeros_like(x), tf.zeros_like(x)
-        for coefficient in c[:0:-1]:  # Clenshaw's recurrence
-            previous, current = current, 2 * x * current - previous + coefficient
-        return settled(x * current - previous + c[0])
+        x, log_k = self._place(shape, k_squared)
+        coefficients = self.expand(shape)
+        along_x = np.zeros((coefficients.shape[1],) * 2, np.float32)
+        for j in range(1, len(along_x)):
+            along_x[j, :j] = chebyshev.chebder(np.eye(len(along_x))[j])[:j]
+        dg_dx = _clenshaw(tf.matmul(coefficients, tf.constant(along_x)), x)
+        # x = tanh(h (log k - p)), with h half the slope and p the log pivot
+        columns = (slice(None), *(None,) * (k_squared.shape.rank - 1))
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(shape)
+            half_slope, log_pivot = 0.5 * self.slope(shape), tf.math.log(self.pivot(shape))
+        slope_rate = _or_zero(tape.gradient(half_slope, shape), shape)
+        pivot_rate = half_slope * _or_zero(tape.gradient(log_pivot, shape), shape)
+        rates = settled(tf.stack([half_slope, slope_rate, pivot_rate, log_pivot]))
+        half_slope, slope_rate, pivot_rate, log_pivot = (rates[k][columns] for k in range(4))
+        dg_dh = settled(dg_dx * (1 - x * x))
+        to_v = 2 / math.log(self.high / self.low)
+        rows = self.expand(shape, chebyshev.chebder(self.coefficients, axis=0)) * (to_v / shape)[:, None]
+        dg_dshape = _clenshaw(rows, x) + dg_dh * (slope_rate * (log_k - log_pivot) - pivot_rate)
+        return _clenshaw(coefficients, x), dg_dshape, 0.5 * half_slope * dg_dh
+
+    def _place(self, shape: Any, k_squared: Any) -> tuple[Any, Any]:
+        """Return x and log k."""
+        import tensorflow as tf
+
+        columns = (slice(None), *(None,) * (k_squared.shape.rank - 1))
+        rows = settled(tf.stack([0.5 * self.slope(shape), tf.math.log(self.pivot(shape))]))
+        log_k = 0.5 * tf.math.log(tf.maximum(k_squared, 1e-12))  # the floor keeps the gradient finite at k = 0
+        return settled(tf.tanh(rows[0][columns] * (log_k - rows[1][columns]))), log_k
+
+
+def _clenshaw(coefficients: Any, x: Any) -> Any:
+    """Sum Chebyshev polynomials of coefficients ``(N, J)`` at x ``(N, ...)``."""
+    import tensorflow as tf
+
+    rows = settled(coefficients)
+    c = [rows[(slice(None), j, *(None,) * (x.shape.rank - 1))] for j in range(rows.shape[1])]
+    previous, current = tf.zeros_like(x), tf.zeros_like(x)
+    for coefficient in c[:0:-1]:
+        previous, current = current, 2 * x * current - previous + coefficient
+    return settled(x * current - previous + c[0])
+
+
+def _or_zero(gradient: Any, like: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.zeros_like(like) if gradient is None else gradient
 
 
 def _tabulate(

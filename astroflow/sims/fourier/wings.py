@@ -7,11 +7,11 @@ summed over the nearer copies at a few Chebyshev nodes (fewer, the further away 
 further copies together are a constant: the flux outside the square that the summed ones fill, over the area of the period.
 """
 
-__all__ = ["wrapped_light"]
+__all__ = ["Copies", "far_light", "log_peak", "sersic_b", "wrapped_light"]
 
 import functools
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,22 +22,22 @@ from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.xla import settled
 from astroflow.types import Array
 
-RINGS = ((1, 9), (3, 4))
+RINGS = ((1, 12), (3, 4))
 """Copies out to the first number of periods are summed at squares of so many nodes."""
 DIRECTIONS = 32
 B_TERMS = 16
 N_RANGE = (0.25, 8.0)
 
 
-def wrapped_light(flux: Any, inverse: Any, n: Any, x: Any, y: Any, grid: ModeGrid) -> Any:
+def wrapped_light(flux: Any, n: Any, xx: Any, xy: Any, yy: Any, x: Any, y: Any, grid: ModeGrid) -> Any:
     """Return the surface brightness of all copies of Sersic profiles inside the stamp.
 
     Parameters
     ----------
     flux, n, x, y : tensor
         ``(N,)``: flux, index, centre from the stamp's centre in pixels.
-    inverse : tensor
-        ``(N, 2, 2)``: from pixels to units of the half-light radius in the frame where the profile is round.
+    xx, xy, yy : tensor
+        ``(N,)``: matrix of the half-light ellipse, pixels squared.
     grid : ModeGrid
         Gives stamp and period.
 
@@ -48,21 +48,85 @@ def wrapped_light(flux: Any, inverse: Any, n: Any, x: Any, y: Any, grid: ModeGri
     """
     import tensorflow as tf
 
-    scale = sersic_b(n)
-    area = tf.abs(inverse[:, 0, 0] * inverse[:, 1, 1] - inverse[:, 0, 1] * inverse[:, 1, 0])  # per pixel, in half-light radii squared
-    log_peak = tf.math.log(area) - math.log(2 * math.pi) - tf.math.log(n) - tf.math.lgamma(2 * n) + 2 * n * tf.math.log(scale)
-    rows = [inverse[:, 0, 0], inverse[:, 0, 1], inverse[:, 1, 0], inverse[:, 1, 1], x, y, log_peak, scale, 0.5 / n]
-    columns = tf.unstack(settled(tf.stack(rows))[:, :, None, None, None])
-    far = _outside(inverse, area, n, scale, (RINGS[-1][0] + 0.5) * grid.period) / grid.period**2
-    smooth = far[:, None, None]
-    inner = 0
-    for outer, count in RINGS:
-        nodes, to_pixels = _interpolation(grid.size, count)
-        matrix = tf.constant(to_pixels, tf.float32)
-        values = settled(_copies(columns, _ring(inner, outer) * grid.period, nodes))
-        smooth += tf.linalg.matmul(matrix, tf.linalg.matmul(values, matrix, transpose_b=True))
-        inner = outer
+    lattice = Copies(n, xx, xy, yy, x, y, grid)
+    smooth = far_light(n, xx, xy, yy, grid)[:, None, None]
+    for ring in lattice.rings:
+        smooth += ring.to_pixels(tf.reduce_sum(lattice.light(ring)[0], 1))
     return flux[:, None, None] * smooth
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Copies at like distance: their `places` ``(copies, 2)`` in pixels, and `nodes` ``(count,)`` along a side of the stamp."""
+
+    places: Array
+    nodes: Array
+    matrix: Array
+
+    def to_pixels(self, values: Any) -> Any:
+        """Interpolate values at the nodes, ``(N, y, x)``, to the pixels."""
+        import tensorflow as tf
+
+        matrix = tf.constant(self.matrix, tf.float32)
+        return tf.linalg.matmul(matrix, tf.linalg.matmul(settled(values), matrix, transpose_b=True))
+
+
+class Copies:
+    """The nearer copies of Sersic profiles of unit flux; parameters as of `wrapped_light`."""
+
+    def __init__(self, n: Any, xx: Any, xy: Any, yy: Any, x: Any, y: Any, grid: ModeGrid) -> None:
+        import tensorflow as tf
+
+        determinant = xx * yy - xy * xy
+        rows = [
+            yy / determinant,
+            -xy / determinant,
+            xx / determinant,
+            x,
+            y,
+            log_peak(n) - 0.5 * tf.math.log(determinant),
+            sersic_b(n),
+            0.5 / n,
+        ]
+        self._columns = tf.unstack(settled(tf.stack(rows))[:, :, None, None, None])
+        self.rings = _rings(grid)
+
+    def light(self, ring: Ring) -> tuple[Any, Any, Any, Any]:
+        """Return what is needed of a ring's copies at its nodes, each ``(N, copies, y, x)``.
+
+        Returns
+        -------
+        light : tensor
+            Surface brightness.
+        exponent : tensor
+            ``b rho^(1/n)``, with rho in half-light radii.
+        gx, gy : tensor
+            The gradient of ``rho^2 / 2``.
+        """
+        import tensorflow as tf
+
+        qxx, qxy, qyy, x, y, peak, scale, half_power = self._columns
+        dx = tf.constant((ring.nodes - ring.places[:, :1])[:, None, :], tf.float32) - x  # (N, copies, 1, x)
+        dy = tf.constant((ring.nodes - ring.places[:, 1:])[:, :, None], tf.float32) - y
+        gx, gy = qxx * dx + qxy * dy, qxy * dx + qyy * dy
+        exponent = scale * tf.exp(half_power * tf.math.log(gx * dx + gy * dy))
+        return tf.exp(peak - exponent), exponent, gx, gy
+
+
+def log_peak(n: Any) -> Any:
+    """Return the log of a Sersic profile's central brightness for unit flux and an ellipse of unit determinant."""
+    import tensorflow as tf
+
+    return 2 * n * tf.math.log(sersic_b(n)) - math.log(2 * math.pi) - tf.math.log(n) - tf.math.lgamma(2 * n)
+
+
+@functools.lru_cache(maxsize=32)
+def _rings(grid: ModeGrid) -> tuple[Ring, ...]:
+    inner, rings = 0, []
+    for outer, count in RINGS:
+        rings.append(Ring(_ring(inner, outer) * grid.period, *_interpolation(grid.size, count)))
+        inner = outer
+    return tuple(rings)
 
 
 def _ring(inner: int, outer: int) -> Array:
@@ -71,31 +135,23 @@ def _ring(inner: int, outer: int) -> Array:
     return np.array([(i, j) for i in span for j in span if max(abs(i), abs(j)) > inner])
 
 
-def _copies(columns: Sequence[Any], places: Array, nodes: Array) -> Any:
-    """Sum the light of copies at `places` over the square of `nodes`, ``(N, y, x)``."""
+def far_light(n: Any, xx: Any, xy: Any, yy: Any, grid: ModeGrid) -> Any:
+    """Return the brightness ``(N,)`` of all further copies of profiles of unit flux.
+
+    It is the flux outside a square; along a direction that is an incomplete gamma function.
+    """
     import tensorflow as tf
 
-    a0, a1, b0, b1, x, y, log_peak, scale, half_power = columns
-    dx = tf.constant((nodes - places[:, :1])[:, None, :], tf.float32) - x  # (N, copies, 1, x)
-    dy = tf.constant((nodes - places[:, 1:])[:, :, None], tf.float32) - y
-    a, b = a0 * dx + a1 * dy, b0 * dx + b1 * dy
-    # log_peak - b rho^(1/n), with rho^2 = a^2 + b^2
-    return tf.reduce_sum(tf.exp(log_peak - scale * tf.exp(half_power * tf.math.log(a * a + b * b))), 1)
-
-
-def _outside(inverse: Any, area: Any, n: Any, scale: Any, half_side: float) -> Any:
-    """Return the share of flux ``(N,)`` outside a square of half side `half_side`: along a direction it is an incomplete gamma function."""
-    import tensorflow as tf
-
+    half_side = (RINGS[-1][0] + 0.5) * grid.period
     angles = np.pi * (np.arange(DIRECTIONS) + 0.5) / DIRECTIONS  # half a turn: profiles are symmetric
     ux, uy = np.cos(angles), np.sin(angles)
     edge = half_side / np.maximum(np.abs(ux), np.abs(uy))
-    ux, uy, edge = (tf.constant(v[None, :], tf.float32) for v in (ux, uy, edge))
-    a = inverse[:, 0, 0, None] * ux + inverse[:, 0, 1, None] * uy
-    b = inverse[:, 1, 0, None] * ux + inverse[:, 1, 1, None] * uy
-    squeeze = a * a + b * b  # squared length of a unit step, in half-light radii
-    beyond = tf.math.igammac(2 * n[:, None], scale[:, None] * (edge * tf.sqrt(squeeze)) ** (1 / n[:, None]))
-    return area * tf.reduce_mean(beyond / squeeze, -1)
+    ux, uy, edge = (tf.constant(v, tf.float32) for v in (ux, uy, edge))
+    columns = tf.stack([xx, xy, yy, xx * yy - xy * xy, n, sersic_b(n)])
+    xx, xy, yy, determinant, n, scale = tf.unstack(columns[:, :, None])
+    squeeze = (yy * ux * ux - 2 * xy * ux * uy + xx * uy * uy) / determinant  # squared length of a unit step, in half-light radii
+    beyond = tf.math.igammac(2 * n, scale * (edge * tf.sqrt(squeeze)) ** (1 / n))
+    return tf.reduce_mean(beyond / (squeeze * tf.sqrt(determinant)), -1) / grid.period**2
 
 
 def sersic_b(n: Any) -> Any:

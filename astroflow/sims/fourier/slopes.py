@@ -1,0 +1,133 @@
+r"""Stamps together with their derivatives, for fits and Fisher matrices: one pass instead of one backward pass per pixel.
+
+On modes the derivatives are products. With G the profile's transform at :math:`k^T M k`, the image of the galaxy and those of its slopes in
+flux, index, the three elements of M and the centre are
+
+.. math:: f G,\quad G,\quad f \partial_n G,\quad f \frac{dG}{d\ln k^2} \frac{k_i k_j}{k^T M k},\quad -i k_i f G,
+
+each times the PSF. The light of periodic copies has closed forms as well (`Copies`). What parameters do to these coordinates is a small
+matter of a few numbers per galaxy, left to automatic differentiation by the caller.
+"""
+
+__all__ = ["draw_with_slopes"]
+
+from collections.abc import Sequence
+from typing import Any
+
+from astroflow.sims.fourier.compose import Ellipse, by_centre
+from astroflow.sims.fourier.grid import ModeGrid
+from astroflow.sims.fourier.psf import quadratic
+from astroflow.sims.fourier.radial import RadialTable
+from astroflow.sims.fourier.wings import Copies, far_light, log_peak, sersic_b
+from astroflow.sims.fourier.xla import settled
+from astroflow.sims.sersics import Sersic
+
+SHAPE = ("flux", "n", "xx", "xy", "yy")
+"""Members of an `Ellipse` of which every component has its own."""
+
+
+def draw_with_slopes(components: Sequence[Sersic], psf: Any, grid: ModeGrid, table: RadialTable) -> tuple[Any, Any, Any]:
+    """Draw sums of Sersic profiles, and what moves them; parameters as of `draw_sersics`.
+
+    Returns
+    -------
+    images : tensor
+        ``(N, size, size)``.
+    slopes : tensor
+        ``(N, K, size, size)``, with respect to the coordinates.
+    coordinates : tensor
+        ``(N, K)``: for each centre the members `SHAPE` of each component, then x and y.
+    """
+    import tensorflow as tf
+
+    images, slopes, coordinates = 0.0, [], []
+    for members in by_centre(components):
+        x, y = members[0].x, members[0].y
+        planes, spectrum, wings, moved = [], 0.0, [], 0.0
+        for e in members:
+            flux = settled(e.flux)[:, None, None]
+            k_squared = quadratic(e.metric, grid)
+            value, along_n, along_k = table.evaluate_with_slopes(e.n, k_squared)
+            stretch = settled(flux * along_k / tf.maximum(k_squared, 1e-12))
+            kx, ky = tf.constant(grid.kx[:, None], tf.float32), tf.constant(grid.ky[None, :], tf.float32)
+            planes += [value, flux * along_n, stretch * kx**2, stretch * (2 * kx * ky), stretch * ky**2]
+            spectrum += flux * value
+            own, centre = _wing_slopes(e, grid)
+            wings += own
+            moved += centre
+        shapes = _pictures(settled(tf.stack(planes, 1)), psf, x, y, grid) - tf.stack(wings, 1)
+        centres = _shift_pictures(spectrum, psf, x, y, grid) - moved
+        images += tf.add_n([settled(e.flux)[:, None, None] * shapes[:, len(SHAPE) * i] for i, e in enumerate(members)])
+        slopes += [shapes, centres]
+        coordinates += [getattr(e, name) for e in members for name in SHAPE] + [x, y]
+    return images, tf.concat(slopes, 1), tf.stack(coordinates, 1)
+
+
+def _pictures(planes: Any, psf: Any, x: Any, y: Any, grid: ModeGrid) -> Any:
+    """Turn real planes ``(N, K, Mx, My)`` into pictures through the PSF, ``(N, K, size, size)``."""
+    import tensorflow as tf
+
+    count = planes.shape[1]
+    through = planes[:, :, None] * psf[:, None]
+    drawn = grid.to_pixels(tf.reshape(through, [-1, *through.shape[2:]]), tf.repeat(x, count), tf.repeat(y, count))
+    return tf.reshape(drawn, [-1, count, *drawn.shape[1:]])
+
+
+def _shift_pictures(spectrum: Any, psf: Any, x: Any, y: Any, grid: ModeGrid) -> Any:
+    """Return the slopes of pictures of a real spectrum ``(N, Mx, My)`` in x and y, ``(N, 2, size, size)``."""
+    import tensorflow as tf
+
+    through = settled(spectrum[:, None] * psf)
+    real = through[:, 0]
+    imaginary = through[:, 1] if psf.shape[1] == 2 else tf.zeros_like(real)
+    waves = [tf.constant(k, tf.float32) for k in (grid.kx[:, None] + 0 * grid.ky, 0 * grid.kx[:, None] + grid.ky)]
+    # -i k (a + i b) = k b - i k a
+    planes = tf.stack([tf.stack([k * imaginary, -k * real], 1) for k in waves], 1)
+    drawn = grid.to_pixels(tf.reshape(planes, [-1, *planes.shape[2:]]), tf.repeat(x, 2), tf.repeat(y, 2))
+    return tf.reshape(drawn, [-1, 2, *drawn.shape[1:]])
+
+
+def _wing_slopes(e: Ellipse, grid: ModeGrid) -> tuple[list[Any], Any]:
+    """Return the slopes of the copies' light: a list in the order of `SHAPE`, and ``(N, 2, size, size)`` for the centre."""
+    import tensorflow as tf
+
+    _, n, xx, xy, yy, x, y = e
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([n, xx, xy, yy])
+        far, peak, b = far_light(n, xx, xy, yy, grid), log_peak(n), sersic_b(n)
+    far_slopes = [far, *tape.gradient(far, [n, xx, xy, yy])]
+    determinant = xx * yy - xy * xy
+    half = 0.5 / determinant
+    rows = [tape.gradient(peak, n), tape.gradient(b, n) / b, 1 / n, tf.math.log(b)]
+    rows += [half * yy, -half * xy, half * xx]
+    peak_n, b_n, per_n, log_b, half_xx, half_xy, half_yy = tf.unstack(settled(tf.stack(rows))[:, :, None, None, None])
+    copies = Copies(n, xx, xy, yy, x, y, grid)
+    sums = [0.0] * 7
+    for ring in copies.rings:
+        light, exponent, gx, gy = (settled(part) for part in copies.light(ring))
+        rho_squared_slope = settled(light * exponent * (0.5 * per_n) / _rho_squared(exponent, log_b, per_n))
+        along_n = peak_n - exponent * (b_n - per_n * (tf.math.log(exponent) - log_b))
+        # of exp(peak - exponent) with M in both: d rho^2 / dM = -g g^T, and the peak holds -log(det M) / 2
+        parts = [
+            light,
+            light * along_n,
+            rho_squared_slope * gx * gx - light * half_xx,
+            2 * (rho_squared_slope * gx * gy - light * half_xy),
+            rho_squared_slope * gy * gy - light * half_yy,
+            2 * rho_squared_slope * gx,
+            2 * rho_squared_slope * gy,
+        ]
+        sums = [total + ring.to_pixels(tf.reduce_sum(part, 1)) for total, part in zip(sums, parts, strict=True)]
+    flux = settled(e.flux)[:, None, None]
+    own = [
+        (1.0 if k == 0 else flux) * (total + slope[:, None, None])
+        for k, (total, slope) in enumerate(zip(sums[:5], far_slopes, strict=True))
+    ]
+    return own, flux[:, None] * tf.stack(sums[5:], 1)
+
+
+def _rho_squared(exponent: Any, log_b: Any, per_n: Any) -> Any:
+    """Invert ``exponent = b rho^(1/n)``."""
+    import tensorflow as tf
+
+    return tf.exp(2 / per_n * (tf.math.log(exponent) - log_b))
