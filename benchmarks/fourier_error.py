@@ -1,8 +1,8 @@
 """The error of the Fourier engine against GalSim with tightened settings, over the widest recipe and every type of PSF.
 
-Stamps of 64 pixels of 0.2", single Sersic galaxies (n 0.5 to 6, effective radius 0.15 to 2", |e| < 0.7) and bulge-disc ones. For each type of
-PSF it prints the largest pixel error over the peak, the error of the stamp's flux, and the norm of the error over that of the stamp; for
-single Sersic galaxies through Moffat PSFs it draws them over (n, re): ``runs/fourier_error.png``. ``--draws`` is per galaxy for
+Stamps of 64 pixels of 0.2", single Sersic galaxies (n 0.5 to 6, effective radius 0.15 to 2", |e| < 0.7) and bulge-disc ones. For each
+type of PSF it prints the largest pixel error over the peak, the error of the stamp's flux, and the norm of the error over that of the
+stamp; for single Sersic galaxies through Moffat PSFs it draws them over (n, re): ``runs/fourier_error.png``. ``--draws`` is per galaxy for
 Moffat PSFs, a tenth of it for each other type. GalSim takes a fraction of a second for each.
 """
 

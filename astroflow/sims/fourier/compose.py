@@ -81,11 +81,11 @@ def draw_sersics(components: Sequence[Sersic], psf: Any, grid: ModeGrid, table: 
     tensor
         ``(N, size, size)`` float32.
     """
-    drawn = 0.0
+    import tensorflow as tf
+
+    drawn = []
     for members in by_centre(components):
-        together, wings = 0.0, 0.0
-        for e in members:
-            together += settled(e.flux)[:, None, None] * table.evaluate(e.n, quadratic(e.metric, grid))
-            wings += wrapped_light(*e, grid)
-        drawn += grid.to_pixels(together[:, None] * psf, members[0].x, members[0].y) - wings
-    return drawn
+        spectra = [settled(e.flux)[:, None, None] * table.evaluate(e.n, quadratic(e.metric, grid)) for e in members]
+        wings = tf.add_n([wrapped_light(*e, grid) for e in members])
+        drawn.append(grid.to_pixels(tf.add_n(spectra)[:, None] * psf, members[0].x, members[0].y) - wings)
+    return tf.add_n(drawn)

@@ -126,7 +126,7 @@ class FourierEngine:
             planes = family.transform(arrays, grid)
             offset = arrays["offset"]
             images = self.images(theta, planes, zero_point, step, shift + offset, grid)
-            return images, grid.to_pixels(planes, offset[:, 0], offset[:, 1], star) if star else tf.zeros([len(theta), 0, 0])
+            return images, grid.to_pixels(planes, offset[:, 0], offset[:, 1], star) if star else tf.zeros([theta.shape[0], 0, 0])
 
         compiled = tf.function(lane, jit_compile=True, autograph=False)
 
