@@ -22,7 +22,7 @@ from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.xla import settled
 from astroflow.types import Array
 
-RINGS = ((1, 12), (3, 5))
+RINGS = ((1, 13), (3, 4))
 """Copies out to the first number of periods are summed at squares of so many nodes."""
 DIRECTIONS = 32
 B_TERMS = 16
