@@ -58,7 +58,7 @@ def speed(name: str, galaxy) -> None:
     model.draw_noiseless(ids[:100], SEED)  # fills GalSim's tables
     theta = np.array([model._draw_theta(generator(SEED, "theta", i))[1] for i in ids.tolist()])
     profiles = model.psf.draw_many(generator(SEED, "psf"), STAMPS)
-    points = [profiles.one(i) for i in range(STAMPS)]
+    points = [profiles.one(i, SCALE) for i in range(STAMPS)]
     named = [dict(zip(model.parameters.names, row.tolist(), strict=True)) for row in theta]
     ones = np.ones(STAMPS, np.int64)
 

@@ -45,7 +45,7 @@ def psfs_of(kind: str, count: int) -> list[PSFDraw]:
     fwhm, shears = rng.uniform(0.55, 1.0, count), rng.normal(0, 0.03, (count, 2))
     if kind in ("moffat", "kolmogorov"):
         profiles = ShearedProfiles(kind=kind, fwhm_arcsec=fwhm, beta=rng.uniform(2.2, 4.5, count), g1=shears[:, 0], g2=shears[:, 1])
-        return [profiles.one(i) for i in range(count)]
+        return [profiles.one(i, 0.2) for i in range(count)]
     if kind == "gaussian":
         return [PSFDraw(profile=galsim.Gaussian(fwhm=f).shear(g1=g[0], g2=g[1])) for f, g in zip(fwhm, shears, strict=True)]
     # GalSim takes a second to prepare an optical PSF, so ten galaxies share one

@@ -4,6 +4,7 @@ __all__ = ["train"]
 
 import json
 from pathlib import Path
+from typing import Any
 
 from astroflow.config import load_recipe
 from astroflow.errors import IncompleteError, OutputError
@@ -31,7 +32,8 @@ def train(
     out : Path
         The bundle's folder. A killed training resumes from ``<out>.checkpoint``.
     data : Path, optional
-        A complete training set. Without one the recipe's own simulations are made, in ``<out>.simulations.zarr``.
+        A complete training set. Without one, fresh simulations are drawn in every step, or the recipe's own are made and stored in
+        ``<out>.simulations.zarr``, as the recipe's `simulations.mode` says.
     seed : int
         Seeds simulations and training.
     scheduler, workers : optional
@@ -48,16 +50,21 @@ def train(
         kept = _kept(out, recipe, data, seed)
         _complete(out)
         return kept
-    if data is None:
-        data = out.with_name(f"{out.name}.simulations.zarr")
-        simulate(recipe.simulations.simulator, n=recipe.simulations.n, out=data, seed=seed, scheduler=scheduler, workers=workers)
-    training_set = TrainingSet.open(data)
-    if training_set.missing:
-        raise IncompleteError(
-            f"{data} lacks {len(training_set.missing)} of its shards; run `astroflow simulate` again with the same arguments to complete it"
-        )
+    simulations: TrainingSet | dict[str, Any]
+    if data is None and recipe.simulations.mode == "fresh":
+        simulations = simulator_data(recipe.simulations.simulator)
+    else:
+        if data is None:
+            data = out.with_name(f"{out.name}.simulations.zarr")
+            simulate(recipe.simulations.simulator, n=recipe.simulations.n, out=data, seed=seed, scheduler=scheduler, workers=workers)
+        simulations = TrainingSet.open(data)
+        if simulations.missing:
+            missing = len(simulations.missing)
+            raise IncompleteError(
+                f"{data} lacks {missing} of its shards; run `astroflow simulate` again with the same arguments to complete it"
+            )
     with reporter("steps") as progress:
-        posterior, _ = train_posterior(recipe, training_set, out, seed, progress)
+        posterior, _ = train_posterior(recipe, simulations, out, seed, progress)
     _complete(out)
     return posterior
 

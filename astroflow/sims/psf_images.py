@@ -5,7 +5,7 @@ finite sum is normalised and any centre is moved to the middle by a sub-pixel Fo
 All functions work on ``(N, B, h, w)`` arrays at once.
 """
 
-__all__ = ["PSFReport", "measure_psf", "psf_at_stamp_scale", "tidy_psf"]
+__all__ = ["PSFReport", "boxed", "measure_psf", "psf_at_stamp_scale", "tidy_psf"]
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -206,6 +206,13 @@ def psf_at_stamp_scale(psf: np.ndarray, *, oversampling: int, binning: int, size
     psf = np.asarray(psf, np.float64)
     total = psf.sum((-1, -2), keepdims=True)
     return (psf / np.where(total > 0, total, 1.0)).astype(np.float32)
+
+
+def boxed(images: np.ndarray, b: int) -> np.ndarray:
+    """Return PSF images ``(N, h, w)`` with a pixel of ``b x b`` image pixels in them, ``(N, h + b - 1, w + b - 1)``, of the same sum."""
+    h, w = images.shape[1:]
+    rows, columns = (np.mean([np.eye(side + b - 1, side, -k) for k in range(b)], 0) for side in (h, w))
+    return np.asarray(rows @ images @ columns.T)
 
 
 def _comb(f: np.ndarray, b: int, spacing: int) -> np.ndarray:

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_che
 
 import numpy as np
 import pydantic
-from scipy.signal import convolve2d
 
 from astroflow.config import Recipe, RecipePath
 from astroflow.errors import ConfigError
 from astroflow.sims.distributions import Normal, PositiveScalar, Scalar, quantile
-from astroflow.sims.psf_images import psf_at_stamp_scale, tidy_psf
+from astroflow.sims.psf_images import boxed, psf_at_stamp_scale, tidy_psf
 
 if TYPE_CHECKING:
     import galsim
@@ -60,7 +59,7 @@ class PSFDraw:
         """Return the native image with the binned pixel in it, still at the native sampling."""
         if self.native_image is None:
             raise ConfigError("this PSF is a profile: it has no native image")
-        return np.asarray(convolve2d(self.native_image, np.full((binning, binning), 1 / binning**2)))
+        return np.asarray(boxed(self.native_image[None], binning)[0])
 
     def image(self, scale: float, binning: int, size: int) -> np.ndarray:
         """Return the PSF with its pixel at the stamp's sampling, ``(size, size)``, unit sum."""
@@ -90,7 +89,8 @@ class NumericPopulation(Protocol):
 class ShearedProfiles:
     """Many PSFs of one family as numbers: sheared Moffat or Kolmogorov profiles, centred, without the pixel.
 
-    `fwhm_arcsec`, `beta` (unused by Kolmogorov's), `g1` and `g2` are ``(N,)``; the FWHM is that before the shear.
+    `fwhm_arcsec`, `beta` (unused by Kolmogorov's), `g1` and `g2` are ``(N,)``; the FWHM is that before the shear. With an `image_size`
+    they stand for their images of so many native pixels a side.
     """
 
     kind: Literal["moffat", "kolmogorov"]
@@ -98,23 +98,25 @@ class ShearedProfiles:
     beta: np.ndarray
     g1: np.ndarray
     g2: np.ndarray
+    image_size: int | None = None
 
     def __len__(self) -> int:
         return len(self.fwhm_arcsec)
 
-    def one(self, i: int) -> PSFDraw:
-        """Return the i-th PSF as a GalSim profile."""
+    def one(self, i: int, scale: float) -> PSFDraw:
+        """Return the i-th PSF as GalSim makes it, for native pixels of `scale` arcsec."""
         import galsim
 
         fwhm, beta, g1, g2 = (float(values[i]) for values in (self.fwhm_arcsec, self.beta, self.g1, self.g2))
         profile = galsim.Moffat(beta=beta, fwhm=fwhm) if self.kind == "moffat" else galsim.Kolmogorov(fwhm=fwhm)
-        return PSFDraw(profile=profile.shear(g1=g1, g2=g2))
+        drawn = PSFDraw(profile=profile.shear(g1=g1, g2=g2))
+        return drawn if self.image_size is None else PSFDraw(native_image=drawn.image(scale, 1, self.image_size))
 
     @classmethod
     def joined(cls, parts: Sequence["ShearedProfiles"]) -> "ShearedProfiles":
         """Put PSFs of one kind one after the other."""
         values = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("fwhm_arcsec", "beta", "g1", "g2")}
-        return cls(kind=parts[0].kind, **values)
+        return cls(kind=parts[0].kind, image_size=parts[0].image_size, **values)
 
 
 def _shears(rng: np.random.Generator, sigma: float, n: int) -> np.ndarray:
@@ -130,16 +132,26 @@ class _ProfilePSF(Recipe):
     """Full width at half maximum without the pixel, arcsec."""
     ellipticity_sigma: Annotated[float, pydantic.Field(ge=0, lt=0.2)] = 0.02
     """Spread of each component of the PSF's ellipticity (reduced-shear type)."""
+    image_size: Annotated[int, pydantic.Field(ge=5, le=129)] | None = None
+    """Side, in native pixels, of the image through which galaxies are seen, odd. Null: through the endless profile, whose wings beyond the
+    image that an observer has no likelihood can follow."""
+
+    @pydantic.field_validator("image_size")
+    @classmethod
+    def _odd(cls, side: int | None) -> int | None:
+        if side is not None and side % 2 == 0:
+            raise ValueError(f"must be odd, so that the PSF has a middle pixel; got {side}")
+        return side
 
     def draw_many(self, rng: np.random.Generator, n: int) -> ShearedProfiles:
         """Draw `n` PSFs as numbers, without a GalSim object for each."""
         fwhm = quantile(self.fwhm_arcsec, rng, n)
         beta = self._slopes(rng, n)
         g = _shears(rng, self.ellipticity_sigma, n)
-        return ShearedProfiles(kind=self.kind, fwhm_arcsec=fwhm, beta=beta, g1=g[:, 0], g2=g[:, 1])
+        return ShearedProfiles(kind=self.kind, fwhm_arcsec=fwhm, beta=beta, g1=g[:, 0], g2=g[:, 1], image_size=self.image_size)
 
     def draw(self, rng: np.random.Generator, scale: float) -> PSFDraw:
-        return self.draw_many(rng, 1).one(0)
+        return self.draw_many(rng, 1).one(0, scale)
 
     def _slopes(self, rng: np.random.Generator, n: int) -> np.ndarray:
         return np.zeros(n)

@@ -133,6 +133,45 @@ class Simulator:
                 psf[i, 0] = point.image(scale, int(binning[i]), psf_size)
         return Noiseless(theta=theta, images=images, psf=psf, binning=binning, ids=array)
 
+    def draw_block(self, rng: np.random.Generator, n: int, psfs: Sequence[PSFDraw] = ()) -> Noiseless:
+        """Draw `n` noiseless galaxies from one stream, in whole arrays: for training on ever new ones.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Unlike in `draw`, a galaxy depends on its place in the block too.
+        n : int
+            How many.
+        psfs : sequence of PSFDraw
+            PSFs to pick from, where the population does not draw numbers (`NumericPopulation`).
+
+        Raises
+        ------
+        ConfigError
+            If the engine is not ``"fourier"``: GalSim is too slow to be asked again and again.
+        """
+        if self.engine != "fourier":
+            raise ConfigError(
+                f"{self.name}: whole blocks of new galaxies need `engine: fourier` in the forward model; it has {self.engine}"
+            )
+        binning = np.asarray(self.stamp.binning)[rng.integers(len(self.stamp.binning), size=n)]
+        theta = np.empty((n, len(self.parameters)), np.float32)
+        missing = np.arange(n)
+        for _ in range(MAX_REDRAWS):
+            drawn = self.parameters.prior.forward(rng.normal(size=(len(missing), len(self.parameters)))).astype(np.float32)
+            suits = self.stamp.serves(dict(zip(self.parameters.names, drawn.T, strict=True)), binning[missing])
+            theta[missing[suits]] = drawn[suits]
+            missing = missing[~suits]
+            if not len(missing):
+                break
+        else:
+            raise self._unsuited(binning[missing[0]])
+        if isinstance(self.psf, NumericPopulation):
+            images, psf = self._by_fourier(theta, binning, self.psf.draw_many(rng, n))
+        else:
+            images, psf = self._by_fourier(theta, binning, [psfs[i] for i in rng.integers(len(psfs), size=n)])
+        return Noiseless(theta=theta, images=images[:, None], psf=psf[:, None], binning=binning, ids=np.arange(n))
+
     def observe(self, clean: Noiseless, rng: np.random.Generator) -> Simulation:
         """Add noise levels, masks and noise to noiseless stamps: the fast half of `draw`, in whole blocks."""
         n, _, height, width = clean.images.shape
@@ -234,9 +273,12 @@ class Simulator:
         binning = self.stamp.draw_binning(rng)
         for _ in range(MAX_REDRAWS):
             theta = self.parameters.prior.forward(rng.normal(size=len(self.parameters))).astype(np.float32)
-            if self.stamp.serves(self._named(theta), binning):
+            if self.stamp.serves(self._named(theta), np.asarray(binning)):
                 return binning, theta
-        raise ConfigError(
+        raise self._unsuited(binning)
+
+    def _unsuited(self, binning: int) -> ConfigError:
+        return ConfigError(
             f"{self.name}: fewer than one in {MAX_REDRAWS} sizes of the prior suit binning {binning}; "
             f"change `stamp.binning`, `stamp.re_pixels` or the prior of `re_arcsec`"
         )

@@ -8,7 +8,7 @@ binning serves (`re_pixels`). Given its binning, the posterior is therefore the 
 __all__ = ["StampSpec"]
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pydantic
@@ -59,10 +59,15 @@ class StampSpec(Recipe):
         high = np.inf if len(self.binning) == 1 else self.re_pixels[1] * step
         return low, float(high)
 
-    def serves(self, theta: Mapping[str, float], binning: int) -> bool:
-        """Say whether a galaxy's size suits a binning: its `re_arcsec`, or the largest ``*_re_arcsec``. Without any it suits every one."""
+    def serves(self, theta: Mapping[str, Any], binning: Any) -> Any:
+        """Say which galaxies' sizes suit binnings: their `re_arcsec`, or the largest ``*_re_arcsec``. Without any they suit every one.
+
+        Values of `theta` and `binning` are numbers, or arrays of one shape.
+        """
         sizes = [value for name, value in theta.items() if name == "re_arcsec" or name.endswith("_re_arcsec")]
         if not sizes:
-            return True
-        low, high = self.re_limits_arcsec(binning)
-        return low <= max(sizes) <= high
+            return np.ones(np.shape(binning), bool)
+        limits = {b: self.re_limits_arcsec(b) for b in np.unique(binning).tolist()}
+        low, high = (np.vectorize(lambda b, k=k: limits[b][k], otypes=[np.float64])(binning) for k in (0, 1))
+        largest = np.maximum.reduce(sizes)
+        return (low <= largest) & (largest <= high)

@@ -1,14 +1,15 @@
-"""The feed: noiseless simulations in, batches that the network never saw before out.
+"""The stored feed: noiseless simulations in, batches that the network never saw before out.
 
 Each epoch reads the stored simulations in a new order, turns them, and draws noise level, mask and noise afresh, in whole blocks
-of simulations (never one Python call per image). What epoch 7 holds is a function of the seed and the number 7 alone, which
-is what makes a resumed training equal to an undisturbed one.
+of simulations (never one Python call per image). What a block of epoch 7 holds is a function of the seed, the number 7 and the
+block's place, which is what makes a resumed training equal to an undisturbed one. `astroflow.training.fresh` draws galaxies anew instead.
 """
 
-__all__ = ["Batch", "SimulationFeed"]
+__all__ = ["Batch", "GalaxyFeed", "SimulationFeed", "as_batch"]
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -24,7 +25,31 @@ Batch = dict[str, Array]
 """Network inputs, and `theta` ``(N, P)`` and `auxiliary` ``(N, A)`` beside them."""
 
 BLOCK_BATCHES = 4
+"""So many batches are drawn at once."""
 IN_MEMORY_BYTES = 2 * 1024**3
+
+
+class GalaxyFeed(Protocol):
+    """What training on galaxies asks of a feed."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, from the batch `first` on."""
+
+    def held_out(self) -> Simulation:
+        """Return the simulations that training never sees."""
+
+    def observed_anew(self, n: int) -> Simulation:
+        """Return `n` simulations with noise that nobody has seen."""
+
+
+def as_batch(simulation: Simulation) -> Batch:
+    """Return a simulation as the estimator takes it."""
+    snr = np.log(np.maximum(simulation.snr, 0.1))[:, None].astype(np.float32)
+    return network_inputs(simulation.stamps) | {"theta": simulation.theta, "auxiliary": snr}
 
 
 @dataclass(frozen=True)
@@ -78,19 +103,24 @@ class SimulationFeed:
         """Batches in an epoch; the incomplete last one of each group is left out."""
         return sum((stop - start) // self.batch_size for start, stop in self._groups)  # type: ignore[attr-defined]
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, from the batch `first` on."""
         rng = generator(self.seed, "feed", epoch)
         groups: list[tuple[int, int]] = self._groups  # type: ignore[attr-defined]
-        for g in rng.permutation(len(groups)):
-            simulations = self._group(*groups[g])
-            order = rng.permutation(len(simulations))
-            order = order[: len(order) // self.batch_size * self.batch_size]
+        step = 0
+        for g in rng.permutation(len(groups)).tolist():
+            size = groups[g][1] - groups[g][0]
+            order = rng.permutation(size)[: size // self.batch_size * self.batch_size]
             for start in range(0, len(order), self.batch_size * BLOCK_BATCHES):
                 rows = order[start : start + self.batch_size * BLOCK_BATCHES]
-                block = self.batch(self.simulator.observe(self._turned(_picked(simulations, rows), rng), rng))
-                for b in range(0, len(rows), self.batch_size):
-                    yield {name: values[b : b + self.batch_size] for name, values in block.items()}
+                steps = range(step, step + len(rows) // self.batch_size)
+                step = steps.stop
+                if step <= first:
+                    continue
+                noise = generator(self.seed, "feed block", epoch, g, start)
+                block = as_batch(self.simulator.observe(self._turned(_picked(self._group(*groups[g]), rows), noise), noise))
+                for k in range(max(first - steps.start, 0), len(steps)):
+                    yield {name: values[k * self.batch_size : (k + 1) * self.batch_size] for name, values in block.items()}
 
     def held_out(self) -> Simulation:
         """Return the held-out simulations, observed once and for all."""
@@ -101,12 +131,6 @@ class SimulationFeed:
         """Return the last `n` stored simulations, held-out ones and then others, with noise that nobody has seen."""
         clean = self.data.read(max(0, self.data.n - n), self.data.n)
         return self.simulator.observe(clean, generator(self.seed, "observed anew"))
-
-    @staticmethod
-    def batch(simulation: Simulation) -> Batch:
-        """Return a simulation as the estimator takes it."""
-        snr = np.log(np.maximum(simulation.snr, 0.1))[:, None].astype(np.float32)
-        return network_inputs(simulation.stamps) | {"theta": simulation.theta, "auxiliary": snr}
 
     def _group(self, start: int, stop: int) -> Noiseless:
         cache: dict[tuple[int, int], Noiseless] = self._cache  # type: ignore[attr-defined]

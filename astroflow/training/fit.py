@@ -1,4 +1,4 @@
-"""Train a posterior on stored simulations, and save it as a bundle."""
+"""Train a posterior on simulations, stored or fresh, and save it as a bundle."""
 
 __all__ = ["train_posterior"]
 
@@ -18,7 +18,9 @@ from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.recipe import Architecture
 from astroflow.provenance import provenance, write_json
 from astroflow.sims.recipe import simulator_from_data
-from astroflow.training.feed import Batch, SimulationFeed
+from astroflow.sims.simulator import Simulator
+from astroflow.training.feed import Batch, GalaxyFeed, SimulationFeed, as_batch
+from astroflow.training.fresh import FreshFeed, MixedFeed
 from astroflow.training.loop import TrainingResult, fit_estimator
 from astroflow.training.polish import polish_flow
 from astroflow.training.recipe import EstimatorRecipe
@@ -36,16 +38,17 @@ SCALED_BYTES = 2**28
 
 
 def train_posterior(
-    recipe: EstimatorRecipe, data: TrainingSet, out: Path, seed: int, progress: Progress | None = None
+    recipe: EstimatorRecipe, data: TrainingSet | dict[str, Any], out: Path, seed: int, progress: Progress | None = None
 ) -> tuple[Posterior, TrainingResult]:
-    """Train on a training set and write a bundle.
+    """Train on simulations and write a bundle.
 
     Parameters
     ----------
     recipe : EstimatorRecipe
         Architecture and optimisation.
-    data : TrainingSet
-        Complete stored simulations; their own forward model is what the bundle is for.
+    data : TrainingSet or dict
+        Complete stored simulations, whose own forward model is what the bundle is for; or a forward model alone, as `simulator_data` gives
+        it, whose galaxies are drawn anew in every step.
     out : Path
         The bundle's folder. Checkpoints lie beside it, in ``<out>.checkpoint``; they can be removed once the bundle is there.
     seed : int
@@ -66,29 +69,32 @@ def train_posterior(
         If `out` holds something that is no bundle.
     """
     check_free(out)
-    _check_reference(recipe, data)
-    simulator = simulator_from_data(data.recipe)
+    stored, forward_model = (data, data.recipe) if isinstance(data, TrainingSet) else (None, data)
+    if stored:
+        _check_reference(recipe, stored)
+    simulator = simulator_from_data(forward_model)
     training = recipe.training
-    turns = training.turns and simulator.parameters.prior_is_symmetric()
-    feed = SimulationFeed(data, simulator, training.batch_size, seed, training.validation, turns)
+    turns = training.turns and stored is not None and simulator.parameters.prior_is_symmetric()
+    feed = _feed(recipe, simulator, stored, seed, turns)
     config = BundleConfig(
         architecture=Architecture(summary=recipe.summary, flow=recipe.flow), parameters=simulator.parameters, stamp=simulator.stamp,
-        forward_model=data.recipe, training={},
+        forward_model=forward_model, training={},
     )  # fmt: skip
     estimator = build_estimator(config, seed)
     held_out = feed.held_out()
-    batch = feed.batch(held_out)
+    batch = as_batch(held_out)
     # scales are measured on training galaxies, not on the held-out ones
     first = _first(feed)
     estimator.adapt(first, first["theta"], first["auxiliary"])
     folder = out.with_name(f"{out.name}.checkpoint")
-    _check_same_run(folder, recipe, data, seed)
+    _check_same_run(folder, recipe, _identity(data), seed)
     result = fit_estimator(estimator, feed, batch, training, folder / "state.safetensors", progress)
     result = dataclasses.replace(result, best_score=polish_flow(estimator, feed, batch, training, seed, progress))
     familiar = feed.observed_anew(FAMILIAR)
-    context, _ = estimator.encode(feed.batch(familiar))
+    context, _ = estimator.encode(as_batch(familiar))
     record: dict[str, Any] = {
-        "seed": seed, "simulations": data.n, "simulation_seed": data.seed, "turns": turns, "epochs": len(result.history),
+        "seed": seed, "simulations": stored.n if stored else recipe.simulations.n, "simulation_seed": stored.seed if stored else seed,
+        "fresh": not isinstance(feed, SimulationFeed), "turns": turns, "epochs": len(result.history),
         "best_epoch": result.best_epoch, "held_out_log_score": result.best_score, "held_out": len(held_out),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }  # fmt: skip
@@ -99,7 +105,7 @@ def train_posterior(
     }
     posterior = Posterior(
         estimator=estimator, parameters=simulator.parameters, stamp=simulator.stamp,
-        familiarity=Familiarity.of(familiar.stamps, context), forward_model=data.recipe, training=record,
+        familiarity=Familiarity.of(familiar.stamps, context), forward_model=forward_model, training=record,
     )  # fmt: skip
     # before the bundle, whose manifest says that all is there
     write_json(out / "history.json", result.history)
@@ -107,7 +113,19 @@ def train_posterior(
     return dataclasses.replace(posterior, digest=digest), result
 
 
-def _first(feed: SimulationFeed) -> Batch:
+def _feed(recipe: EstimatorRecipe, simulator: Simulator, stored: TrainingSet | None, seed: int, turns: bool) -> GalaxyFeed:
+    training, mode = recipe.training, recipe.simulations.mode
+
+    def fresh(n: int) -> FreshFeed:
+        return FreshFeed(simulator, training.batch_size, seed, n, training.validation)
+
+    if stored is None:
+        return fresh(recipe.simulations.n)
+    from_store = SimulationFeed(stored, simulator, training.batch_size, seed, training.validation, turns)
+    return MixedFeed(from_store, fresh(stored.n)) if mode == "mixed" else from_store
+
+
+def _first(feed: GalaxyFeed) -> Batch:
     """Return the first batches of the first epoch as one."""
     batches: list[Batch] = []
     for batch in feed.epoch(0):
@@ -128,9 +146,14 @@ def _check_reference(recipe: EstimatorRecipe, data: TrainingSet) -> None:
         )
 
 
-def _check_same_run(folder: Path, recipe: Recipe, data: TrainingSet, seed: int) -> None:
+def _identity(data: TrainingSet | dict[str, Any]) -> dict[str, Any]:
+    """Say what simulations these are."""
+    return {"n": data.n, "seed": data.seed, "recipe": data.recipe} if isinstance(data, TrainingSet) else {"recipe": data}
+
+
+def _check_same_run(folder: Path, recipe: Recipe, data: dict[str, Any], seed: int) -> None:
     """Refuse to resume from the checkpoint of another run."""
-    stamp = {"recipe": recipe.model_dump(mode="json"), "seed": seed, "data": {"n": data.n, "seed": data.seed, "recipe": data.recipe}}
+    stamp = {"recipe": recipe.model_dump(mode="json"), "seed": seed, "data": data}
     path = folder / "run.json"
     if path.exists():
         found = json.loads(path.read_text())

@@ -46,9 +46,9 @@ class _ArrayFeed:
     def steps_per_epoch(self) -> int:
         return len(self.arrays["theta"]) // self.batch_size
 
-    def epoch(self, epoch: int) -> Iterator[Mapping[str, Array]]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Mapping[str, Array]]:
         order = generator(self.seed, "feed", epoch).permutation(len(self.arrays["theta"]))
-        for start in range(0, self.steps_per_epoch * self.batch_size, self.batch_size):
+        for start in range(first * self.batch_size, self.steps_per_epoch * self.batch_size, self.batch_size):
             rows = order[start : start + self.batch_size]
             yield {name: values[rows] for name, values in self.arrays.items()}
 

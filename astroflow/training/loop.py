@@ -1,13 +1,14 @@
 """The training loop: maximum likelihood of held-in simulations, stopped by the score of held-out ones.
 
 AdamW with a warm-up and a cosine decay, gradients cut at a global norm, a moving average of the weights that is what is
-validated and kept. A checkpoint after every epoch holds the whole state, so a killed training resumes at the last epoch and ends as
-an undisturbed one would.
+validated and kept. A checkpoint after every epoch, and every few minutes within one, holds the whole state, so a killed training resumes
+at the step of the last one and ends as an undisturbed one would.
 """
 
 __all__ = ["Feed", "TrainingResult", "fit_estimator"]
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from astroflow.training.checkpoint import load_checkpoint, save_checkpoint
 from astroflow.training.recipe import TrainingRecipe
 from astroflow.types import Array, Progress
 
+CHECKPOINT_SECONDS = 120.0
+"""Within an epoch the state is saved this often."""
+
 
 class Feed(Protocol):
     """What the loop trains on: `steps_per_epoch` batches of inputs, `theta` and `auxiliary`, repeatable by epoch number."""
@@ -30,8 +34,8 @@ class Feed(Protocol):
     @property
     def steps_per_epoch(self) -> int: ...
 
-    def epoch(self, epoch: int) -> Iterator[Mapping[str, Array]]:
-        """Yield the batches of one epoch."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Mapping[str, Array]]:
+        """Yield the batches of one epoch, from the batch `first` on."""
 
 
 @dataclass(frozen=True)
@@ -130,22 +134,26 @@ class _Loop:
 
     def run(self, held_out: Mapping[str, Array], checkpoint: Path | None, progress: Progress) -> TrainingResult:
         history: list[dict[str, float]] = []
+        losses: list[float] = []
         best = [v.numpy() for v in self.average]
         saved = load_checkpoint(checkpoint) if checkpoint else None
         if saved is not None:
             arrays, state = saved
-            history = state["history"]
+            history, losses = state["history"], state.get("losses", [])
             best = self._restore(arrays)
         steps, epochs = self.feed.steps_per_epoch, self.recipe.epochs
         for epoch in range(len(history), epochs):
             if self._exhausted(history):
                 break
-            losses = []
-            for k, batch in enumerate(self._batches(epoch)):
+            done, saved_at = len(losses), time.monotonic()
+            for k, batch in enumerate(self._batches(epoch, done), done):
                 loss = float(self.step(batch))
                 _check_finite("loss", loss, f"epoch {epoch}, step {k}")
                 losses.append(loss)
                 progress("train", epoch * steps + k + 1, epochs * steps, {"epoch": epoch, "loss": float(np.mean(losses[-50:]))})
+                if checkpoint and time.monotonic() - saved_at > CHECKPOINT_SECONDS and k + 1 < steps:
+                    save_checkpoint(checkpoint, self._state(best), {"history": history, "losses": losses})
+                    saved_at = time.monotonic()
             score = self._validate(held_out)
             _check_finite("held-out loss", -score, f"epoch {epoch}")
             if not history or score > max(-h["val_loss"] for h in history):
@@ -157,6 +165,7 @@ class _Loop:
                     "learning_rate": float(self.schedule(done)),
                 }
             )  # fmt: skip
+            losses = []
             if checkpoint:
                 save_checkpoint(checkpoint, self._state(best), {"history": history})
         for variable, value in zip(self.variables, best, strict=True):
@@ -168,9 +177,9 @@ class _Loop:
         scores = [-h["val_loss"] for h in history]
         return len(scores) > self.recipe.patience and int(np.argmax(scores)) < len(scores) - self.recipe.patience
 
-    def _batches(self, epoch: int) -> Iterator[Any]:
-        """Yield the batches of an epoch, which another thread prepares."""
-        source = iter(self.feed.epoch(epoch))
+    def _batches(self, epoch: int, done: int) -> Iterator[Any]:
+        """Yield the batches of an epoch after the first `done`; another thread prepares them."""
+        source = iter(self.feed.epoch(epoch, done))
         first = next(source)
         failures: list[Exception] = []
 

@@ -2,7 +2,7 @@
 
 __all__ = ["EstimatorRecipe", "SimulationsRecipe", "TrainingRecipe"]
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pydantic
 
@@ -41,12 +41,15 @@ class TrainingRecipe(Recipe):
 
 
 class SimulationsRecipe(Recipe):
-    """The simulations to train on, made when `train` is not given any."""
+    """The simulations to train on."""
 
     simulator: str
     """Forward-model recipe: a name in the folder `sims`, or a path."""
     n: pydantic.PositiveInt = 40_000
-    """How many noiseless simulations to store."""
+    """How many noiseless simulations to store; of fresh ones, how many make an epoch."""
+    mode: Literal["fresh", "stored", "mixed"] = "stored"
+    """fresh: new galaxies in every step, which needs `engine: fourier` in the forward model. stored: simulated once, with new noise in
+    every step. mixed: both in turn. With `train --data`, fresh becomes stored."""
 
 
 class EstimatorRecipe(Architecture):

@@ -3,7 +3,7 @@ import pytest
 
 import astroflow.training.feed as feed_module
 from astroflow.errors import ConfigError
-from astroflow.training.feed import SimulationFeed
+from astroflow.training.feed import SimulationFeed, as_batch
 from astroflow.training.training_set import TrainingSet
 from astroflow.types import Noiseless
 
@@ -52,6 +52,12 @@ def test_an_epoch_is_a_function_of_the_seed_and_its_number(epoch, feed):
     assert not equal(list(feed(seed=4).epoch(2)), epoch)
 
 
+def test_an_epoch_can_be_entered_at_any_step(epoch, feed):
+    for first in (1, 4, 7, 21):
+        assert equal(list(feed().epoch(2, first)), epoch[first:])
+    assert list(feed().epoch(2, len(epoch))) == []
+
+
 def test_every_galaxy_comes_once_an_epoch_and_never_looks_the_same(epoch, feed, small_training_set):
     theta = np.concatenate([batch["theta"] for batch in epoch])
     assert len(keys(theta)) == len(theta) == 22 * 64
@@ -88,7 +94,7 @@ def test_the_last_simulations_can_be_observed_anew(feed, small_training_set, n, 
 
 def test_auxiliary_is_the_logarithm_of_the_true_snr(feed):
     simulation = feed().held_out()
-    assert np.allclose(feed().batch(simulation)["auxiliary"][:, 0], np.log(simulation.snr), rtol=1e-5)
+    assert np.allclose(as_batch(simulation)["auxiliary"][:, 0], np.log(simulation.snr), rtol=1e-5)
 
 
 def test_turned_galaxies_are_what_their_parameters_say(feed, small_training_set, small_simulator):

@@ -38,9 +38,9 @@ class Feed:
     killed_in: tuple[int, int] | None = None
     asked: list = field(default_factory=list)
 
-    def epoch(self, epoch):
-        self.asked.append(epoch)
-        for k in range(self.steps_per_epoch):
+    def epoch(self, epoch, first=0):
+        self.asked.append((epoch, first))
+        for k in range(first, self.steps_per_epoch):
             if self.killed_in == (epoch, k):
                 raise KilledError
             yield problem(32, seed=1000 * epoch + k)
@@ -92,8 +92,13 @@ def test_progress_is_told_of_every_step(undisturbed):
     assert all(np.isfinite(figures["loss"]) for *_, figures in told)
 
 
-@pytest.mark.parametrize("killed_in", [(1, 0), (2, 3)], ids=["between epochs", "within an epoch"])
-def test_a_killed_training_ends_as_an_undisturbed_one(undisturbed, tmp_path, killed_in):
+@pytest.mark.parametrize(
+    ("killed_in", "seconds", "first"),
+    [((1, 0), 60, (1, 0)), ((2, 3), 60, (2, 0)), ((2, 3), 0, (2, 3))],
+    ids=["between epochs", "within an epoch", "resumed within an epoch"],
+)
+def test_a_killed_training_ends_as_an_undisturbed_one(undisturbed, tmp_path, killed_in, seconds, first, monkeypatch):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", seconds)
     path = tmp_path / "state.safetensors"
     with pytest.raises(KilledError):
         fit_estimator(build(), Feed(killed_in=killed_in), HELD_OUT, RECIPE, path)
@@ -101,7 +106,7 @@ def test_a_killed_training_ends_as_an_undisturbed_one(undisturbed, tmp_path, kil
     resumed.standardise.mean.assign(undisturbed[0].standardise.mean)
     resumed.standardise.scale.assign(undisturbed[0].standardise.scale)
     result = fit_estimator(resumed, feed, HELD_OUT, RECIPE, path)
-    assert set(feed.asked) == set(range(killed_in[0], 4)), "finished epochs are not done again"
+    assert feed.asked == [first, *((epoch, 0) for epoch in range(first[0] + 1, 4))], "what is done is not done again"
     assert [pytest.approx(h, rel=1e-5) for h in result.history] == undisturbed[1].history
     assert result.best_epoch == undisturbed[1].best_epoch
     assert equal(weights(resumed), weights(undisturbed[0]))
@@ -147,8 +152,8 @@ def test_it_goes_on_while_the_score_rises(monkeypatch):
 def test_a_loss_that_is_not_finite_is_one_clear_error(tmp_path):
     @dataclass
     class Broken(Feed):
-        def epoch(self, epoch):
-            for k, batch in enumerate(super().epoch(epoch)):
+        def epoch(self, epoch, first=0):
+            for k, batch in enumerate(super().epoch(epoch, first), first):
                 yield batch | ({"theta": batch["theta"] * np.nan} if (epoch, k) == (1, 1) else {})
 
     path = tmp_path / "state.safetensors"

@@ -26,7 +26,7 @@ class Feed:
     def __init__(self):
         self.asked = []
 
-    def epoch(self, epoch):
+    def epoch(self, epoch, first=0):
         self.asked.append(epoch)
         for k in range(self.steps_per_epoch):
             yield problem(64, seed=100 * epoch + k)
@@ -79,8 +79,8 @@ def test_the_same_seed_gives_the_same_flow(estimator):
 def test_a_worse_flow_is_not_kept(estimator):
 
     class Nonsense(Feed):
-        def epoch(self, epoch):
-            for batch in super().epoch(epoch):
+        def epoch(self, epoch, first=0):
+            for batch in super().epoch(epoch, first):
                 yield batch | {"theta": -batch["theta"]}
 
     first = polish_flow(estimator, Feed(), HELD_OUT, RECIPE, seed=1)

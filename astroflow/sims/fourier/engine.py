@@ -8,17 +8,19 @@ compiled graph keeps one core busy, and because a lane's modes fit a core's cach
 __all__ = ["BATCH", "FourierEngine"]
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from astroflow.errors import ConfigError
 from astroflow.sims.fourier.compose import draw_sersics
 from astroflow.sims.fourier.grid import ModeGrid
-from astroflow.sims.fourier.grouping import PSFGroup, group_described, group_profiles
-from astroflow.sims.fourier.psf import PSFFamily, describe_image, describe_profile
+from astroflow.sims.fourier.grouping import PSFGroup, group_described, group_images, group_profiles
+from astroflow.sims.fourier.psf import PSFFamily, describe_profile
 from astroflow.sims.fourier.radial import sersic_table
 from astroflow.sims.fourier.slopes import draw_with_slopes
+from astroflow.sims.psf_images import boxed, psf_at_stamp_scale
 from astroflow.sims.psfs import PSFDraw, ShearedProfiles
 from astroflow.sims.sersics import Sersic, SersicSum
 from astroflow.types import Array, Stamps
@@ -27,6 +29,7 @@ BATCH = 64
 """Stamps of one call of a compiled graph."""
 LANES = 4
 """Parts of a batch that are drawn side by side."""
+CENTRED = np.zeros(2, np.float32)
 
 
 class FourierEngine:
@@ -149,7 +152,7 @@ class FourierEngine:
         shift = np.array([left + (width - size) / 2, top + (height - size) / 2], np.float32)
         out = np.empty(stamps.shape, np.float32)
         for channel in range(stamps.shape[1]):
-            groups = group_described([describe_image(image, stamps.psf_oversampling) for image in stamps.psf[:, channel]])
+            groups = group_images(stamps.psf[:, channel], np.full(len(stamps), stamps.psf_oversampling))
             zero_point = np.broadcast_to(np.float32(stamps.zero_point), len(stamps))
             images, _ = self._draw(theta, groups, zero_point, stamps.stamp_scale_arcsec, size, shift, star=0)
             out[:, channel] = images[:, top : top + height, left : left + width]
@@ -187,27 +190,64 @@ class FourierEngine:
         psf : ndarray
             ``(N, psf_size, psf_size)`` of unit sum.
         """
-        points = [] if isinstance(psfs, ShearedProfiles) else list(psfs)
-        images_given = any(point.native_image is not None for point in points)
+        native = self._native_images(psfs, step / binning)
+        if native is not None:
+            return self._through_images(theta, native, step, binning, size, psf_size, zero_point)
         if isinstance(psfs, ShearedProfiles):
             groups = group_profiles(psfs, step, size)
         else:
-            described = [
-                describe_profile(point.profile, s, size) if point.native_image is None else describe_image(point.boxed(b), b)
-                for point, s, b in zip(points, step.tolist(), binning.tolist(), strict=True)
-            ]
-            groups = group_described(described)
-        # PSF images are folded into binned pixels without interpolation, as observed ones are
-        star = 0 if images_given else min(psf_size, size + 1)
-        images, stars = self._draw(
-            theta, groups, np.full(len(theta), zero_point, np.float32), step, size, np.zeros(2, np.float32), star=star
-        )
-        if images_given:
-            native = step / binning
-            return images, np.stack([p.image(s, b, psf_size) for p, s, b in zip(points, native.tolist(), binning.tolist(), strict=True)])
+            groups = group_described([describe_profile(point.profile, s, size) for point, s in zip(psfs, step.tolist(), strict=True)])
+        star = min(psf_size, size + 1)
+        images, stars = self._draw(theta, groups, self._zero_points(theta, zero_point), step, size, CENTRED, star=star)
         margin = (psf_size - star) // 2
-        wide = np.pad(stars.astype(np.float64), [(0, 0), (margin, margin), (margin, margin)])
-        return images, np.asarray(wide / wide.sum((1, 2), keepdims=True), np.float32)
+        return images, _unit_sum(np.pad(stars, [(0, 0), (margin, margin), (margin, margin)]))
+
+    def native_images(self, profiles: ShearedProfiles, scale: Array, side: int) -> Array:
+        """Draw PSFs, pixel included, on ``side x side`` native pixels of `scale` ``(N,)`` arcsec; ``(N, side, side)`` of unit sum."""
+        import tensorflow as tf
+
+        size = -(-3 * side // 8) * 4  # one and a half times the side, so that wings of the periodic copies stay outside
+        stars = np.empty((len(profiles), side, side), np.float32)
+        for group in group_profiles(profiles, scale, size):
+            grid = ModeGrid(size, group.band)
+
+            def star(arrays: dict[str, Any], grid: ModeGrid = grid, family: PSFFamily = group.family) -> Any:
+                offset = arrays["offset"]
+                return grid.to_pixels(family.transform(arrays, grid), offset[:, 0], offset[:, 1], side)
+
+            key = (group.family, grid, side, "star")
+            draw = self._compiled.setdefault(key, tf.function(star, jit_compile=True, autograph=False))
+            for some, rows in _batches(group.rows):
+                stars[group.rows[some]] = draw(_rows(group.arrays, rows)).numpy()[: len(some)]
+        return _unit_sum(stars)
+
+    def _native_images(self, psfs: ShearedProfiles | Sequence[PSFDraw], scale: Array) -> Sequence[Array] | None:
+        """Return the native images of PSFs, unless they are profiles."""
+        if isinstance(psfs, ShearedProfiles):
+            return None if psfs.image_size is None else list(self.native_images(psfs, scale, psfs.image_size))
+        images = [point.native_image for point in psfs if point.native_image is not None]
+        if images and len(images) < len(psfs):
+            raise ConfigError(f"{len(images)} of {len(psfs)} PSFs are images, the others profiles: a population gives one or the other")
+        return images or None
+
+    def _through_images(
+        self, theta: Array, native: Sequence[Array], step: Array, binning: Array, size: int, psf_size: int, zero_point: float
+    ) -> tuple[Array, Array]:
+        """Draw through native PSF images, folded into binned pixels without interpolation, as observed ones are."""
+        images = np.empty((len(theta), size, size), np.float32)
+        stars = np.empty((len(theta), psf_size, psf_size), np.float32)
+        kinds = np.array([f"{b} {image.shape}" for b, image in zip(binning.tolist(), native, strict=True)])
+        for kind in np.unique(kinds):
+            rows = np.flatnonzero(kinds == kind)
+            same, b = np.stack([native[row] for row in rows.tolist()]), int(binning[rows[0]])
+            groups = group_images(boxed(same, b), binning[rows])
+            images[rows] = self._draw(theta[rows], groups, self._zero_points(rows, zero_point), step[rows], size, CENTRED, star=0)[0]
+            stars[rows] = psf_at_stamp_scale(same[:, None], oversampling=1, binning=b, size=psf_size)[:, 0]
+        return images, stars
+
+    @staticmethod
+    def _zero_points(rows: Array, zero_point: float) -> Array:
+        return np.full(len(rows), zero_point, np.float32)
 
     def _draw(
         self, theta: Array, groups: Sequence[PSFGroup], zero_point: Array, step: Array, size: int, shift: Array, *, star: int
@@ -217,16 +257,28 @@ class FourierEngine:
         shifts = np.broadcast_to(shift, (BATCH, 2))
         for group in groups:
             draw = self._graph(group.family, ModeGrid(size, group.band), star)
-            for start in range(0, len(group.rows), BATCH):
-                some = np.arange(start, min(start + BATCH, len(group.rows)))
-                padded = np.concatenate([some, np.repeat(some[-1:], BATCH - len(some))])
-                rows = group.rows[padded]
-                arrays = {name: np.asarray(values[padded], np.float32) for name, values in group.arrays.items()}
-                given = (np.asarray(values[rows], np.float32) for values in (theta, zero_point, step))
-                drawn = draw(*given, shifts, arrays)
+            for some, rows in _batches(group.rows):
+                given = (np.asarray(values[group.rows[rows]], np.float32) for values in (theta, zero_point, step))
+                drawn = draw(*given, shifts, _rows(group.arrays, rows))
                 for whole, part in zip((images, stars), drawn, strict=True):
                     whole[group.rows[some]] = part.numpy()[: len(some)]
         return images, stars
+
+
+def _batches(rows: Array) -> Iterator[tuple[Array, Array]]:
+    """Yield positions in `rows`, at most BATCH at a time, and the same padded to BATCH."""
+    for start in range(0, len(rows), BATCH):
+        some = np.arange(start, min(start + BATCH, len(rows)))
+        yield some, np.concatenate([some, np.repeat(some[-1:], BATCH - len(some))])
+
+
+def _rows(arrays: Mapping[str, Array], rows: Array) -> dict[str, Array]:
+    return {name: np.asarray(values[rows], np.float32) for name, values in arrays.items()}
+
+
+def _unit_sum(images: Array) -> Array:
+    wide = images.astype(np.float64)
+    return np.asarray(wide / wide.sum((1, 2), keepdims=True), np.float32)
 
 
 def _lanes(value: Any) -> list[Any]:

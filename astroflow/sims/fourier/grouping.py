@@ -5,14 +5,22 @@ Rows share a graph when their PSFs are transformed in the same way (their family
 Python object for each row.
 """
 
-__all__ = ["PSFGroup", "group_described", "group_profiles"]
+__all__ = ["PSFGroup", "group_described", "group_images", "group_profiles"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from astroflow.sims.fourier.psf import MOFFAT_BINS, PSFFamily, band_of_family, describe_profile, kolmogorov_scale, moffat_family
+from astroflow.sims.fourier.psf import (
+    MOFFAT_BINS,
+    PSFFamily,
+    band_of_family,
+    bands_of_images,
+    describe_profile,
+    kolmogorov_scale,
+    moffat_family,
+)
 from astroflow.sims.psfs import ShearedProfiles
 from astroflow.types import Array
 
@@ -39,6 +47,19 @@ def group_described(described: Sequence[tuple[PSFFamily, float, Mapping[str, Arr
     return groups
 
 
+def group_images(images: Array, oversampling: Array) -> list[PSFGroup]:
+    """Sort PSF images ``(N, h, w)`` of unit sum that include the stamp's pixel, of `oversampling` ``(N,)`` samples per stamp pixel."""
+    groups = []
+    for b in np.unique(oversampling).tolist():
+        members = np.flatnonzero(oversampling == b)
+        bands = bands_of_images(images[members], b)
+        for band in np.unique(bands):
+            rows = members[bands == band]
+            family = PSFFamily("image", (b, *images.shape[1:]))
+            groups.append(PSFGroup(rows, family, float(band), {"image": images[rows], "offset": np.zeros((len(rows), 2))}))
+    return groups
+
+
 def group_profiles(profiles: ShearedProfiles, step: Array, size: int) -> list[PSFGroup]:
     """Sort sheared profiles, for stamps of ``size x size`` pixels of `step` ``(N,)`` arcsec."""
     if profiles.kind == "kolmogorov":
@@ -51,7 +72,9 @@ def group_profiles(profiles: ShearedProfiles, step: Array, size: int) -> list[PS
         rows = np.flatnonzero(place == one)
         groups += _grouped(moffat_family(profiles.beta[rows[0]]), profiles, step, rows, radius)
     others = np.flatnonzero(~tabulated)
-    sampled = group_described([describe_profile(profiles.one(i).profile, float(step[i]), size) for i in others.tolist()])
+    sampled = group_described(
+        [describe_profile(replace(profiles, image_size=None).one(i, 1.0).profile, float(step[i]), size) for i in others.tolist()]
+    )
     return groups + [replace(group, rows=others[group.rows]) for group in sampled]
 
 

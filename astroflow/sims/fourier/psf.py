@@ -8,8 +8,7 @@ profile (an optical one, a sum) is sampled by GalSim itself, once per PSF.
 __all__ = [
     "PSFFamily",
     "band_of_family",
-    "band_of_image",
-    "describe_image",
+    "bands_of_images",
     "describe_profile",
     "image_transform",
     "kolmogorov_scale",
@@ -123,12 +122,6 @@ class PSFFamily:
         return (values * tf.constant(_pixel(grid), tf.float32))[:, None]
 
 
-def describe_image(image: Array, oversampling: int) -> tuple[PSFFamily, float, dict[str, Array]]:
-    """Describe a PSF image ``(h, w)`` of unit sum that includes the pixel of its stamp."""
-    family, band = PSFFamily("image", (oversampling, *image.shape)), band_of_image(image, oversampling)
-    return family, band, {"image": np.asarray(image, np.float32), "offset": np.zeros(2, np.float32)}
-
-
 def describe_profile(profile: Any, step: float, size: int) -> tuple[PSFFamily, float, dict[str, Array]]:
     """Describe a GalSim profile without the pixel, for stamps of ``size x size`` pixels of `step` arcsec: family, band and arrays."""
     import galsim
@@ -190,17 +183,21 @@ def _pixel(grid: ModeGrid) -> Array:
     return np.asarray(np.sinc(grid.kx / (2 * np.pi))[:, None] * np.sinc(grid.ky / (2 * np.pi))[None, :])
 
 
-def band_of_image(image: Array, oversampling: int) -> float:
-    """Return how many Nyquist frequencies of the stamp a PSF image needs: where its transform along the axes stays below `PSF_FLOOR`."""
+def bands_of_images(images: Array, oversampling: int) -> Array:
+    """Return how many Nyquist frequencies of the stamp PSF images ``(N, h, w)`` need, ``(N,)``.
+
+    So many that their transforms along the axes stay below `PSF_FLOOR` beyond.
+    """
     k = np.linspace(0, np.pi, 65)  # radians per PSF sample; an image knows nothing beyond its own Nyquist frequency
     kernel = np.abs(_quintic(tuple(k.tolist())))
-    highest = 0.0
-    for axis in (0, 1):
-        profile = np.asarray(image, np.float64).sum(axis)
-        waves = np.exp(-1j * np.outer(k, np.arange(len(profile)) - (len(profile) - 1) / 2))
-        above = np.abs(waves @ profile) * kernel > PSF_FLOOR * profile.sum()
-        highest = max(highest, float(k[above].max()))
-    return min(float(rounded_band(highest * oversampling / np.pi)), float(oversampling))
+    highest = np.zeros(len(images))
+    total = np.asarray(images, np.float64).sum((1, 2))[:, None]
+    for axis in (1, 2):
+        profile = np.asarray(images, np.float64).sum(axis)
+        waves = np.exp(-1j * np.outer(k, np.arange(profile.shape[1]) - (profile.shape[1] - 1) / 2))
+        above = np.abs(profile @ waves.T) * kernel > PSF_FLOOR * total
+        highest = np.maximum(highest, np.where(above, k, 0).max(1))
+    return np.minimum(rounded_band(highest * oversampling / np.pi), float(oversampling))
 
 
 def rounded_band(band: Any) -> Array:

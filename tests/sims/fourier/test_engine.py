@@ -221,9 +221,10 @@ def test_populations_as_numbers_are_what_they_are_as_profiles():
     theta = np.array([model._draw_theta(np.random.default_rng(i))[1] for i in range(24)])
     ones = np.ones(24, np.int64)
     drawn = [
-        model.fourier.draw(theta, psfs, SCALE * ones, ones, 32, 17, ZERO_POINT) for psfs in (profiles, [*map(profiles.one, range(24))])
+        model.fourier.draw(theta, psfs, SCALE * ones, ones, 32, 17, ZERO_POINT)
+        for psfs in (profiles, [profiles.one(i, SCALE) for i in range(24)])
     ]
     for many, single in zip(*drawn, strict=True):
         assert np.abs(many - single).max() < 1e-5 * single.max()
     first = population.draw(np.random.default_rng(8), SCALE).profile
-    assert ShearedProfiles.joined([population.draw_many(np.random.default_rng(8), 1)]).one(0).profile == first
+    assert ShearedProfiles.joined([population.draw_many(np.random.default_rng(8), 1)]).one(0, SCALE).profile == first

@@ -4,7 +4,8 @@ import pytest
 import tensorflow as tf
 
 from astroflow.sims.fourier.grid import ModeGrid
-from astroflow.sims.fourier.psf import band_of_image, describe_image, describe_profile
+from astroflow.sims.fourier.grouping import group_images
+from astroflow.sims.fourier.psf import bands_of_images, describe_profile
 
 SIZE, STEP = 48, 0.2
 TIGHT = galsim.GSParams(folding_threshold=1e-4, maxk_threshold=1e-5, kvalue_accuracy=1e-7)
@@ -50,7 +51,8 @@ def test_images_are_joined_as_galsim_joins_them(oversampling, side):
     image = native.drawImage(nx=side, ny=side, scale=STEP / oversampling, method="no_pixel", dtype=np.float64).array
     image /= image.sum()
     star = 0.15  # arcsec: GalSim joins samples in Fourier space only where there is something to convolve
-    found = drawn(*describe_image(image, oversampling), blur=star / STEP)
+    (group,) = group_images(image[None], np.array([oversampling]))
+    found = drawn(group.family, group.band, {name: values[0] for name, values in group.arrays.items()}, blur=star / STEP)
     joined = galsim.InterpolatedImage(galsim.Image(image), scale=STEP / oversampling, flux=1.0, gsparams=TIGHT)
     scene = galsim.Convolve(galsim.Gaussian(sigma=star, gsparams=TIGHT), joined)
     truth = scene.drawImage(nx=SIZE, ny=SIZE, scale=STEP, method="no_pixel", dtype=np.float64).array
@@ -63,7 +65,7 @@ def test_a_band_reaches_as_far_as_the_psf():
     images = [
         galsim.Convolve(p, galsim.Pixel(STEP)).drawImage(nx=101, ny=101, scale=STEP / 5, method="no_pixel").array for p in (wide, narrow)
     ]
-    assert band_of_image(images[0], 5) < band_of_image(images[1], 5)
-    assert band_of_image(images[1], 5) <= 5
+    bands = bands_of_images(np.stack(images), 5)
+    assert bands[0] < bands[1] <= 5
     # an image at the stamp's own sampling knows nothing beyond its Nyquist frequency
-    assert band_of_image(images[1][::5, ::5], 1) == 1.0
+    assert bands_of_images(images[1][None, ::5, ::5], 1) == [1.0]
