@@ -10,6 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from safetensors.numpy import load, save
 
 import astroflow.posteriors.bundle as module
@@ -79,7 +80,9 @@ def test_a_loaded_posterior_gives_the_same_bits(small_posterior, small_simulator
 
 
 @pytest.mark.parametrize("kind", ["spline_maf", "spline_coupling"])
-def test_a_bundle_remembers_its_kind_of_flow(kind, small_posterior, galaxies, tmp_path):
+def test_a_bundle_remembers_its_kind_of_flow(kind, small_posterior, galaxies, tmp_path, monkeypatch):
+    traced = tf.function  # compiling the samplers would take most of the time
+    monkeypatch.setattr(tf, "function", lambda f=None, jit_compile=None, **options: traced(f, **options))
     estimator = small_posterior.estimator
     data = estimator.architecture.model_dump() | {"flow": {"kind": kind, "layers": 1, "hidden": (8,), "bins": 3, "bound": 4.0}}
     flow = Estimator(

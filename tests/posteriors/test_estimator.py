@@ -225,10 +225,9 @@ def test_an_estimator_without_auxiliaries_has_none():
 @pytest.mark.parametrize("flow", [{"kind": "spline_maf"}, {"kind": "spline_coupling"}], ids=lambda flow: flow["kind"])
 def test_a_flow_of_splines_works_like_any_other(flow):
     """Company, bounds, densities and weights, through the compiled sampler."""
-    architecture = ARCHITECTURE.model_dump() | {"flow": flow | {"layers": 1, "hidden": (8,), "bins": 4, "bound": 4.0}}
-    estimator, other = (
-        Estimator(Architecture.model_validate(architecture), {"scalars": (3,)}, box_bijector(BOUNDS[:2]), 2, (), seed) for seed in (1, 2)
-    )
+    summary = {"channels": {}, "dense": (8,), "context": 4}
+    architecture = Architecture.model_validate({"summary": summary, "flow": flow | {"layers": 1, "hidden": (8,), "bins": 4, "bound": 4.0}})
+    estimator, other = (Estimator(architecture, {"scalars": (3,)}, box_bijector(BOUNDS[:2]), 2, (), seed) for seed in (1, 2))
     rng = np.random.default_rng(1)
     for v in estimator.flow.trainable_variables:
         v.assign_add(0.3 * rng.normal(size=v.shape))
