@@ -65,16 +65,17 @@ class Conditioner(keras.layers.Layer):
 
     def call(self, x: Any, context: Any) -> Any:
         """Return outputs ``(..., outputs)`` from `x` ``(..., inputs)`` and `context` ``(..., C)``, which broadcast."""
+        kernels, last = self.kernels(), len(self.biases) - 1
+
+        def units(k: int, seen: Any) -> Any:
+            share = tf.tensordot(context, self.weights_c[k], 1)
+            return (share if kernels[k] is None else tf.tensordot(seen, kernels[k], 1) + share) + self.biases[k]
+
         h = x
-        for k, (kernel, wc, b) in enumerate(zip(self.kernels(), self.weights_c, self.biases, strict=True)):
-            y = tf.tensordot(context, wc, 1) + b
-            if kernel is not None:
-                y = tf.tensordot(h, kernel, 1) + y
-            if k == len(self.biases) - 1:
-                return y
-            y = tf.nn.silu(y)
+        for k in range(last):
+            y = tf.nn.silu(units(k, h))
             h = h + y if self.residual and k > 0 and h.shape[-1] == y.shape[-1] else y
-        raise AssertionError("a conditioner has at least one layer")
+        return units(last, h)
 
     @abstractmethod
     def sample(self, u: Any, context: Any, transform: ElementwiseTransform) -> Any:
