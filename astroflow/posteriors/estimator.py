@@ -19,7 +19,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from astroflow.errors import ConfigError
-from astroflow.networks.maf import ConditionalMAF
+from astroflow.networks.flow_kinds import build_flow
 from astroflow.networks.summary import SummaryNetwork
 from astroflow.networks.targets import standardised
 from astroflow.posteriors.recipe import Architecture
@@ -69,7 +69,7 @@ class Estimator:
         self.auxiliary = tuple(auxiliary)
         channels = summary.channels_of(name for name, shape in self.shapes.items() if len(shape) == 3)
         self.summary = SummaryNetwork(self.shapes, channels, summary.blocks, summary.dense, summary.context, seed)
-        self.flow = ConditionalMAF(dimensions, summary.context, flow.layers, flow.hidden, seed)
+        self.flow = build_flow(dimensions=dimensions, context=summary.context, seed=seed, **flow.model_dump())
         self.standardise = _TargetScale(dimensions)
         self.head = _AuxiliaryHead(summary.context, len(self.auxiliary), seed) if self.auxiliary else None
         self._encode = tf.function(self._encode_graph, reduce_retracing=True)

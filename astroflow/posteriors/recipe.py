@@ -3,10 +3,10 @@
 A bundle's architecture is one of these models too, so only architectures that are written here can ever be built from a file.
 """
 
-__all__ = ["Architecture", "FlowRecipe", "SummaryRecipe"]
+__all__ = ["Architecture", "FlowRecipe", "MAFRecipe", "SplineCouplingRecipe", "SplineMAFRecipe", "SummaryRecipe"]
 
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -52,14 +52,53 @@ class SummaryRecipe(Recipe):
         return {name: self.channels.get(name, DEFAULT_CHANNELS.get(name, OTHER_CHANNELS)) for name in known}
 
 
-class FlowRecipe(Recipe):
-    """The conditional distribution."""
+class _FlowRecipe(Recipe):
+    layers: Annotated[int, pydantic.Field(ge=1, le=16)] = 5
+    """Layers. One of a coupling flow moves half of the parameters, then the other half."""
+    hidden: Annotated[tuple[Width, ...], pydantic.Field(min_length=1)] = (64, 64)
+    """Hidden units of each conditioner; in an autoregressive flow each at least the number of parameters."""
+
+
+class _SplineRecipe(_FlowRecipe):
+    bins: Annotated[int, pydantic.Field(ge=2, le=64)] = 8
+    """Bins of each spline."""
+    bound: Annotated[float, pydantic.Field(ge=1, le=50)] = 5.0
+    """Splines bend from -bound to bound, in standard deviations; outside they are the identity."""
+
+
+class MAFRecipe(_FlowRecipe):
+    """The conditional distribution: a masked autoregressive flow of shifts and scales."""
 
     kind: Literal["maf"] = "maf"
-    layers: Annotated[int, pydantic.Field(ge=1, le=16)] = 5
-    """Autoregressive layers."""
-    hidden: Annotated[tuple[Width, ...], pydantic.Field(min_length=1)] = (64, 64)
-    """Hidden units of each layer's conditioner; each at least the number of parameters."""
+
+
+class SplineMAFRecipe(_SplineRecipe):
+    """The conditional distribution: a masked autoregressive flow of rational-quadratic splines."""
+
+    kind: Literal["spline_maf"] = "spline_maf"
+
+
+class SplineCouplingRecipe(_SplineRecipe):
+    """The conditional distribution: a coupling flow of rational-quadratic splines."""
+
+    kind: Literal["spline_coupling"] = "spline_coupling"
+
+
+def _with_kind(flow: Any) -> Any:
+    """Fill in the kind that recipes may leave out, and say what a key of splines needs."""
+    if not isinstance(flow, Mapping):
+        return flow
+    flow = {"kind": "maf", **flow}
+    for key in _SplineRecipe.model_fields.keys() - _FlowRecipe.model_fields.keys():
+        if flow["kind"] == "maf" and key in flow:
+            raise ValueError(f"`{key}` belongs to splines, and `kind: maf` has none; remove it, or write `kind: spline_maf`")
+    return flow
+
+
+FlowRecipe = Annotated[
+    MAFRecipe | SplineMAFRecipe | SplineCouplingRecipe, pydantic.Field(discriminator="kind"), pydantic.BeforeValidator(_with_kind)
+]
+"""The conditional distribution; a MAF where no kind is given."""
 
 
 class Architecture(Recipe):
@@ -67,5 +106,5 @@ class Architecture(Recipe):
 
     summary: SummaryRecipe = SummaryRecipe()
     """The summary network."""
-    flow: FlowRecipe = FlowRecipe()
+    flow: FlowRecipe = MAFRecipe()
     """The conditional distribution."""

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import os
@@ -9,12 +10,15 @@ import zipfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from safetensors.numpy import load, save
 
 import astroflow.posteriors.bundle as module
 from astroflow.errors import BundleError, InputError, OutputError
 from astroflow.files import atomic_write
 from astroflow.posteriors.bundle import FILES, check_free, load_posterior, save_bundle
+from astroflow.posteriors.estimator import Estimator
+from astroflow.posteriors.recipe import Architecture
 
 NAMES = (*FILES, "manifest.json")
 
@@ -73,6 +77,30 @@ def test_a_loaded_posterior_gives_the_same_bits(small_posterior, small_simulator
     assert again.stamp == small_simulator.stamp
     assert again.forward_model == small_posterior.forward_model
     assert again.training == small_posterior.training
+
+
+@pytest.mark.parametrize("kind", ["spline_maf", "spline_coupling"])
+def test_a_bundle_remembers_its_kind_of_flow(kind, small_posterior, galaxies, tmp_path, monkeypatch):
+    traced = tf.function  # compiling the samplers would take most of the time
+    monkeypatch.setattr(tf, "function", lambda f=None, jit_compile=None, **options: traced(f, **options))
+    estimator = small_posterior.estimator
+    data = estimator.architecture.model_dump() | {"flow": {"kind": kind, "layers": 1, "hidden": (8,), "bins": 3, "bound": 4.0}}
+    flow = Estimator(
+        Architecture.model_validate(data), estimator.shapes, estimator.target, estimator.dimensions, estimator.auxiliary, seed=5
+    )
+    path = tmp_path / "bundle"
+    save_bundle(path, dataclasses.replace(small_posterior, estimator=flow), galaxies.stamps)
+    again = load_posterior(path)  # which compares draws with the golden ones
+    assert again.estimator.architecture == flow.architecture
+    assert again.estimator.flow.transform.bins == 3
+    for name, variable in flow.variables.items():
+        assert np.array_equal(again.estimator.variables[name], variable), name
+    with_json(path, "config.json", lambda c: c["architecture"]["flow"].update(bins=4))
+    sealed(path)
+    refused(path, "expected floats of shape")
+    with_json(path, "config.json", lambda c: c["architecture"]["flow"].update(kind="maf"))
+    sealed(path)
+    refused(path, "does not describe a posterior: .*`b(ins|ound)` belongs to splines")
 
 
 def test_files_depend_on_the_posterior_alone(small_posterior, galaxies, tmp_path):

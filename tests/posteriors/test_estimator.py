@@ -220,3 +220,31 @@ def test_an_estimator_without_auxiliaries_has_none():
     _, extra = estimator.encode(arrays(3))
     assert extra == {}
     assert estimator.head is None
+
+
+@pytest.mark.parametrize("flow", [{"kind": "spline_maf"}, {"kind": "spline_coupling"}], ids=lambda flow: flow["kind"])
+def test_a_flow_of_splines_works_like_any_other(flow):
+    """Company, bounds, densities and weights, through the compiled sampler."""
+    summary = {"channels": {}, "dense": (8,), "context": 4}
+    architecture = Architecture.model_validate({"summary": summary, "flow": flow | {"layers": 1, "hidden": (8,), "bins": 4, "bound": 4.0}})
+    estimator, other = (Estimator(architecture, {"scalars": (3,)}, box_bijector(BOUNDS[:2]), 2, (), seed) for seed in (1, 2))
+    rng = np.random.default_rng(1)
+    for v in estimator.flow.trainable_variables:
+        v.assign_add(0.3 * rng.normal(size=v.shape))
+    context, _ = estimator.encode(arrays(70, shapes={"scalars": (3,)}))
+    noise = normals(70, 5, 2)
+    draws = estimator.sample(context, noise)
+    assert np.array_equal(estimator.sample(context[[3, 69]], noise[[3, 69]]), draws[[3, 69]])
+    assert np.isfinite(draws).all()
+    assert (np.abs(draws[..., 0] + 0.5) < 1.5).all()
+    assert np.isfinite(estimator.sample(1e6 * context, 3 * noise)).all()
+    jitless = estimator.target.forward(estimator.flow.forward(noise, context[:, None]))
+    assert np.allclose(draws, jitless, atol=1e-4)
+    expected = estimator.distribution(context).log_prob(np.swapaxes(draws, 0, 1)).numpy().T
+    assert np.allclose(estimator.log_prob(draws, context), expected, atol=1e-3)
+    outside = np.full((70, 1, 2), 1.5, np.float32)
+    assert (estimator.log_prob(outside, context) == -np.inf).all()
+    assert list(other.variables) == list(estimator.variables)
+    for name, variable in other.variables.items():
+        variable.assign(estimator.variables[name])
+    assert np.array_equal(other.log_prob(draws, context), estimator.log_prob(draws, context))

@@ -19,7 +19,16 @@ def test_everything_has_a_default():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"flow": {"kind": "nsf"}}, r"`flow.kind` \(= 'nsf'\)"),
+        ({"flow": {"kind": "nsf"}}, r"unknown kind 'nsf' of `flow`; known kinds: maf, spline_maf, spline_coupling"),
+        (
+            {"flow": {"kind": "maf", "bins": 8}},
+            r"`flow`: `bins` belongs to splines, and `kind: maf` has none; remove it, or write `kind: spline_maf`",
+        ),
+        ({"flow": {"bound": 5}}, r"`flow`: `bound` belongs to splines, and `kind: maf` has none"),
+        ({"flow": {"kind": "spline_maf", "bins": 1}}, r"`flow.bins` \(= 1\)"),
+        ({"flow": {"kind": "spline_coupling", "bound": 0}}, r"`flow.bound` \(= 0\)"),
+        ({"flow": {"kind": "spline_maf", "bin": 8}}, r"unknown key `flow.bin`; known keys: .* Did you mean 'bins'\?"),
+        ({"flow": 8}, r"`flow` should hold keys and values; it holds 8"),
         ({"summary": {"kind": "keras"}}, r"`summary.kind` \(= 'keras'\)"),
         ({"flow": {"layer": 3}}, r"unknown key `flow.layer`; known keys: .* Did you mean 'layers'\?"),
         ({"flow": {"layers": 0}}, r"`flow.layers` \(= 0\)"),
@@ -34,6 +43,25 @@ def test_everything_has_a_default():
 def test_what_no_network_has_is_refused(data, message):
     with pytest.raises(ConfigError, match=message):
         parse(**data)
+
+
+def test_every_kind_of_flow_has_its_recipe_and_comes_back_from_json():
+    from astroflow.networks.flow_kinds import FLOWS
+
+    for kind in FLOWS:
+        made = parse(flow={"kind": kind})
+        assert made.flow.kind == kind
+        assert made.flow.layers == 5
+        assert Architecture.model_validate(made.model_dump(mode="json")) == made
+    assert (parse(flow={"kind": "spline_maf"}).flow.bins, parse(flow={"kind": "spline_maf"}).flow.bound) == (8, 5.0)
+    assert parse(flow={"kind": "spline_coupling", "bins": 4}).flow.bins == 4
+
+
+def test_recipes_and_bundles_from_before_splines_mean_what_they_meant():
+    """A flow without a kind is a MAF, and a MAF has no more keys than it had."""
+    made = parse(flow={"layers": 3, "hidden": [16]})
+    assert made == parse(flow={"kind": "maf", "layers": 3, "hidden": [16]})
+    assert made.model_dump(mode="json")["flow"] == {"kind": "maf", "layers": 3, "hidden": [16]}
 
 
 def test_an_input_without_channels_has_its_default():
