@@ -7,7 +7,7 @@ Everything heavy runs at one fixed batch size, the last batch padded, with base 
 what else is asked in the same call.
 """
 
-__all__ = ["BATCH", "DRAWS", "Estimator"]
+__all__ = ["Estimator"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,15 +22,9 @@ from astroflow.errors import ConfigError
 from astroflow.networks.flow_kinds import build_flow
 from astroflow.networks.summary import SummaryNetwork
 from astroflow.networks.targets import standardised
+from astroflow.posteriors.batches import BATCH, DRAWS, in_batches, padded, side_by_side
 from astroflow.posteriors.recipe import Architecture
 from astroflow.types import Array
-
-BATCH = 64
-"""Images per network call. Every call has this many, padded where needed."""
-DRAWS = 128
-"""Draws per image and call of the sampler, padded likewise: it is compiled once for all numbers of draws."""
-LANES = 4
-"""Parts of a batch that are sampled side by side, on as many cores as there are: a compiled sampler keeps one core busy."""
 
 
 class Estimator:
@@ -75,6 +69,7 @@ class Estimator:
         self._encode = tf.function(self._encode_graph, reduce_retracing=True)
         self._sample = tf.function(self._sample_graph)
         self._sample_lane = tf.function(self._sample_lane_graph, jit_compile=True)
+        self._middle = tf.function(self._middle_graph)
         self._log_prob = tf.function(self._log_prob_graph, reduce_retracing=True)
 
     # -- variables -----------------------------------------------------------------------------------------------
@@ -119,12 +114,15 @@ class Estimator:
         return context, extra
 
     def _sample_graph(self, noise: Any, context: Any) -> Any:
-        lanes = zip(tf.split(noise, LANES), tf.split(context, LANES), strict=True)
-        return tf.concat([self._sample_lane(*lane) for lane in lanes], 0)
+        return side_by_side(self._sample_lane, noise, context)[0]
 
     def _sample_lane_graph(self, noise: Any, context: Any) -> Any:
         z = self.flow.draw(noise, context)
         return self.target.forward(z * self.standardise.scale + self.standardise.mean)
+
+    def _middle_graph(self, context: Any) -> Any:
+        z = self.flow.draw(tf.zeros([context.shape[0], 1, self.dimensions]), context)[:, 0]
+        return z * self.standardise.scale + self.standardise.mean
 
     def _log_prob_graph(self, theta: Any, context: Any) -> Any:
         return self.log_prob_graph(theta, context[:, None, :])
@@ -152,7 +150,7 @@ class Estimator:
         n = len(next(iter(inputs.values())))
         contexts, extras = [np.zeros((0, self.architecture.summary.context), np.float32)], [np.zeros((0, len(self.auxiliary)), np.float32)]
         for start in range(0, n, BATCH):
-            rows = {name: _padded(inputs[name][start : start + BATCH]) for name in self.shapes}
+            rows = {name: padded(inputs[name][start : start + BATCH]) for name in self.shapes}
             context, extra = self._encode({name: tf.constant(value, tf.float32) for name, value in rows.items()})
             stop = min(BATCH, n - start)
             contexts.append(context.numpy()[:stop])
@@ -160,16 +158,21 @@ class Estimator:
         extra = np.concatenate(extras)
         return np.concatenate(contexts), {name: extra[:, k] for k, name in enumerate(self.auxiliary)}
 
+    def guess(self, context: Array) -> Array:
+        """Return one typical point ``(N, D)`` on the target's real line: where the flow takes the middle of its base."""
+        (z,) = in_batches(lambda rows: [self._middle(rows)], context)
+        return z
+
     def sample(self, context: Array, noise: Array) -> Array:
         """Map base normals ``(N, S, D)`` to draws ``(N, S, D)`` in physical units."""
         out = np.empty(noise.shape, np.float32)
         for start in range(0, len(context), BATCH):
             stop = min(start + BATCH, len(context))
-            rows = tf.constant(_padded(context[start:stop]))
+            rows = tf.constant(padded(context[start:stop]))
             for first in range(0, noise.shape[1], DRAWS):
                 block = noise[start:stop, first : first + DRAWS]
                 missing = DRAWS - block.shape[1]
-                draws = self._sample(tf.constant(_padded(np.pad(block, [(0, 0), (0, missing), (0, 0)]))), rows)
+                draws = self._sample(tf.constant(padded(np.pad(block, [(0, 0), (0, missing), (0, 0)]))), rows)
                 out[start:stop, first : first + DRAWS] = draws.numpy()[: stop - start, : block.shape[1]]
         return out
 
@@ -179,16 +182,9 @@ class Estimator:
         out = np.empty(theta.shape[:2], np.float32)
         for start in range(0, len(context), BATCH):
             stop = min(start + BATCH, len(context))
-            value = self._log_prob(tf.constant(_padded(theta[start:stop])), tf.constant(_padded(context[start:stop])))
+            value = self._log_prob(tf.constant(padded(theta[start:stop])), tf.constant(padded(context[start:stop])))
             out[start:stop] = value.numpy()[: stop - start]
         return np.where(np.isfinite(out), out, -np.inf)
-
-
-def _padded(array: Array) -> Array:
-    """Repeat the last row until there are BATCH rows."""
-    missing = BATCH - len(array)
-    array = np.ascontiguousarray(array, np.float32)
-    return array if missing == 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
 
 
 def _assign_moments(layer: Any, values: Array) -> None:

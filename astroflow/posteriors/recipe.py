@@ -3,7 +3,7 @@
 A bundle's architecture is one of these models too, so only architectures that are written here can ever be built from a file.
 """
 
-__all__ = ["Architecture", "FlowRecipe", "MAFRecipe", "SplineCouplingRecipe", "SplineMAFRecipe", "SummaryRecipe"]
+__all__ = ["Architecture", "FlowRecipe", "LinearizedRecipe", "MAFRecipe", "SplineCouplingRecipe", "SplineMAFRecipe", "SummaryRecipe"]
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
@@ -101,10 +101,23 @@ FlowRecipe = Annotated[
 """The conditional distribution; a MAF where no kind is given."""
 
 
+class LinearizedRecipe(Recipe):
+    """The linearised stage: a fit from the network's first answer, and a flow over what remains."""
+
+    steps: Annotated[int, pydantic.Field(ge=1, le=5)] = 2
+    """Gauss-Newton steps."""
+    flow: FlowRecipe = MAFRecipe()
+    """The distribution of what remains."""
+    least_snr: pydantic.NonNegativeFloat = 0.0
+    """Estimated signal-to-noise ratio from which rows get this stage; fainter ones keep the network's own posterior, which costs less."""
+
+
 class Architecture(Recipe):
-    """Summary network and flow."""
+    """Summary network, flow and, for precision, a linearised stage."""
 
     summary: SummaryRecipe = SummaryRecipe()
     """The summary network."""
     flow: FlowRecipe = MAFRecipe()
     """The conditional distribution."""
+    linearized: LinearizedRecipe | None = None
+    """The linearised stage; needs a galaxy that the Fourier engine draws."""

@@ -1,0 +1,48 @@
+"""Batches of one fixed size, and their parts side by side: how arrays of any length go through compiled graphs.
+
+Every call has BATCH rows, the last one padded, so an answer never depends on what else is asked in the same call, and nothing is compiled
+twice. A compiled graph keeps one core busy, so a batch is cut into lanes, which TensorFlow runs on as many cores as there are.
+"""
+
+__all__ = ["BATCH", "DRAWS", "LANES", "in_batches", "padded", "side_by_side"]
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from astroflow.types import Array
+
+BATCH = 64
+"""Images per call."""
+DRAWS = 128
+"""Draws per image and call of a sampler, padded likewise: it is compiled once for all numbers of draws."""
+LANES = 4
+"""Parts of a batch that run side by side."""
+
+
+def padded(array: Array) -> Array:
+    """Repeat the last row until there are BATCH rows, float32."""
+    missing = BATCH - len(array)
+    array = np.ascontiguousarray(array, np.float32)
+    return array if missing == 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+
+
+def in_batches(graph: Callable[..., Any], *arrays: Array) -> list[Array]:
+    """Send rows of arrays through a graph that returns a sequence of tensors, and put its answers together."""
+    parts = []
+    for start in range(0, len(arrays[0]), BATCH):
+        stop = min(start + BATCH, len(arrays[0]))
+        answers = graph(*(tf.constant(padded(array[start:stop])) for array in arrays))
+        parts.append([answer.numpy()[: stop - start] for answer in answers])
+    return [np.concatenate(values) for values in zip(*parts, strict=True)]
+
+
+def side_by_side(graph: Callable[..., Any], *tensors: Any) -> list[Any]:
+    """Run a graph on lanes of a batch; it may return one tensor or several."""
+    parts = []
+    for lane in zip(*(tf.split(tensor, LANES) for tensor in tensors), strict=True):
+        answer = graph(*lane)
+        parts.append(list(answer) if isinstance(answer, list | tuple) else [answer])
+    return [tf.concat(values, 0) for values in zip(*parts, strict=True)]
