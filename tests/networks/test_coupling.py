@@ -27,7 +27,7 @@ def coupling(dimensions, layers=2, hidden=(16, 16), size=0.3):
     return flow
 
 
-@pytest.mark.parametrize("dimensions", [2, 3, 6])
+@pytest.mark.parametrize("dimensions", [2, 5])
 def test_a_stack_of_steps_is_tfps_real_nvp(dimensions):
     """Draws and densities, coupling and permutations all being TensorFlow Probability's own."""
     flow = coupling(dimensions)
@@ -71,7 +71,7 @@ def test_a_step_moves_some_dimensions_given_all_the_others(dimensions):
         assert not unchanged[step.moved].any()
 
 
-@pytest.mark.parametrize("dimensions", range(1, 20))
+@pytest.mark.parametrize("dimensions", [1, 2, 3, 4, 7, 13])
 def test_every_layer_moves_everything_once_and_soon_separates_every_pair(dimensions):
     layers = max(1, (dimensions - 1).bit_length())
     flow = ConditionalCoupling(dimensions, CONTEXT, layers, (4,), 0, SplineTransform(2))

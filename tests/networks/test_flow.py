@@ -46,19 +46,18 @@ def kind(request):
     return request.param
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_density_of_a_1d_flow_integrates_to_one_and_depends_on_the_context(kind, seed):
+def test_density_of_a_1d_flow_integrates_to_one_and_depends_on_the_context(kind):
     flow = trained(new(kind, 1), SIZE[kind])
-    edge, n = (80, 40001) if kind == "maf" else (12, 8001)
+    edge, n = (80, 40001) if kind == "maf" else (12, 4001)
     x = np.linspace(-edge, edge, n)[:, None]
-    one, other = (np.exp(flow.log_prob(tf.constant(x, tf.float32), normals(CONTEXT, seed=k)).numpy().astype(np.float64)) for k in (seed, 7))
+    one, other = (np.exp(flow.log_prob(tf.constant(x, tf.float32), normals(CONTEXT, seed=k)).numpy().astype(np.float64)) for k in (0, 7))
     assert abs(one.sum() * (x[1, 0] - x[0, 0]) - 1) < 1e-3
     assert np.abs(one - other).max() > 0.01
 
 
 def test_density_of_a_2d_flow_integrates_to_one(kind):
     flow = trained(new(kind, 2, layers=2), SIZE[kind])
-    n = 501
+    n = 501 if kind == "maf" else 301
     x, y = (np.linspace(-8, 8, n), np.linspace(-30, 30, n)) if kind == "maf" else (np.linspace(-6, 6, n), np.linspace(-6, 6, n))
     grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2).astype(np.float32)
     density = np.exp(flow.log_prob(tf.constant(grid), normals(CONTEXT)).numpy().astype(np.float64))
@@ -67,8 +66,7 @@ def test_density_of_a_2d_flow_integrates_to_one(kind):
     assert np.abs(density - np.exp(-0.5 * (grid**2).sum(-1)) / (2 * np.pi)).max() > 0.05
 
 
-@pytest.mark.parametrize("dimensions", [1, 2, 3, 7])
-@pytest.mark.parametrize("hidden", [(16,), (7, 32, 9)])
+@pytest.mark.parametrize(("dimensions", "hidden"), [(1, (16,)), (2, (16,)), (3, (7, 32, 9)), (7, (7, 32, 9))])
 def test_drawing_undoes_density_evaluation(kind, dimensions, hidden):
     flow = trained(new(kind, dimensions, hidden=hidden), SIZE[kind])
     u, context = normals(64, dimensions), normals(64, CONTEXT, seed=2)
@@ -77,9 +75,9 @@ def test_drawing_undoes_density_evaluation(kind, dimensions, hidden):
     assert close(flow.inverse(x, context)[0], u, 2e-4)
 
 
-@pytest.mark.parametrize("dimensions", [1, 2, 3, 4])
+@pytest.mark.parametrize("dimensions", [2, 3, 4])
 def test_density_is_that_of_the_draws_by_change_of_variables(kind, dimensions):
-    flow = trained(new(kind, dimensions), SIZE[kind])
+    flow = trained(new(kind, dimensions, layers=2), SIZE[kind])
     u, context = normals(32, dimensions), normals(32, CONTEXT, seed=2)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(u)
@@ -133,7 +131,7 @@ def test_gradients_reach_the_variables_through_the_tfp_distribution_too(kind):
 
 
 def test_no_context_whatever_gives_a_draw_or_a_gradient_that_is_not_finite(kind):
-    flow = trained(new(kind, 5, layers=4), 1.0)
+    flow = trained(new(kind, 5, layers=3), 1.0)
     sizes = np.repeat([1.0, 1e3, 1e6], 64)[:, None].astype(np.float32)
     context = normals(192, CONTEXT) * sizes
     x = flow.forward(3 * normals(192, 5, seed=2), context)
@@ -144,9 +142,9 @@ def test_no_context_whatever_gives_a_draw_or_a_gradient_that_is_not_finite(kind)
     assert all(np.isfinite(g).all() for g in tape.gradient(loss, flow.trainable_variables))
 
 
-@pytest.mark.parametrize("shape", [(), (16,), (5, 3)])
+@pytest.mark.parametrize("shape", [(), (16, 2)])
 def test_one_context_serves_many_draws(kind, shape):
-    """A context of lower rank broadcasts from the right, as everywhere; (16,) is as long as a slice of hidden units."""
+    """A context of lower rank broadcasts from the right, as everywhere; (16, 2) is as long as a slice of hidden units."""
     flow = trained(new(kind, 4, layers=2), SIZE[kind])
     context, u = normals(6, CONTEXT, seed=2), normals(*shape, 6, 4)
     x = flow.forward(u, context)

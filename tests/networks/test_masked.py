@@ -28,8 +28,7 @@ def conditioner(dimensions=5, outputs=2, hidden=(16, 16), size=1.5):
 
 
 @pytest.mark.parametrize(("transform", "size"), TRANSFORMS, ids=["affine", "spline"])
-@pytest.mark.parametrize("dimensions", [1, 2, 5, 7])
-@pytest.mark.parametrize("hidden", [(16,), (16, 24), (7, 7)])
+@pytest.mark.parametrize(("dimensions", "hidden"), [(1, (16,)), (2, (16, 24)), (5, (16,)), (7, (16, 24)), (7, (7, 7))])
 def test_incremental_sampler_is_tfps_masked_autoregressive_flow(transform, size, dimensions, hidden):
     layer = conditioner(dimensions, transform.outputs, hidden, size)
     u, context = normals(40, dimensions), normals(40, CONTEXT, seed=2)
@@ -40,7 +39,7 @@ def test_incremental_sampler_is_tfps_masked_autoregressive_flow(transform, size,
     assert (np.abs(x - expected) <= 1e-4 * np.maximum(np.abs(expected).max(0), 1.0)).all()
 
 
-@pytest.mark.parametrize("outputs", [1, 2, 5])
+@pytest.mark.parametrize("outputs", [2, 5])
 @pytest.mark.parametrize("hidden", [(16,), (16, 24)])
 def test_raw_parameters_depend_on_all_earlier_dimensions_and_the_context_alone(outputs, hidden):
     layer = conditioner(5, outputs, hidden)
