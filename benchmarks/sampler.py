@@ -21,7 +21,7 @@ from tensorflow_probability import bijectors as tfb  # noqa: E402
 from astroflow.networks.flow import ConditionalFlow  # noqa: E402
 from astroflow.networks.flow_kinds import build_flow  # noqa: E402
 from astroflow.networks.maf import ConditionalMAF  # noqa: E402
-from astroflow.posteriors.estimator import LANES  # noqa: E402
+from astroflow.posteriors.batches import LANES  # noqa: E402
 
 IMAGES, DRAWS, PARAMETERS, CONTEXT, ROUNDS = 64, 256, 7, 32, 15
 

@@ -11,7 +11,7 @@ Loading checks sizes, digests, the schema, every tensor's name and shape, then r
 ever executed or unpickled. Validation results lie beside these files (``validation/``) and are no part of the identity.
 """
 
-__all__ = ["BundleConfig", "build_estimator", "check_free", "load_posterior", "save_bundle"]
+__all__ = ["BundleConfig", "build_estimator", "build_linearized", "check_free", "load_posterior", "save_bundle"]
 
 import hashlib
 import json
@@ -29,10 +29,14 @@ from astroflow.files import atomic_write, clear_stages, is_stage
 from astroflow.posteriors.estimator import Estimator
 from astroflow.posteriors.familiarity import Familiarity
 from astroflow.posteriors.inputs import input_shapes, network_inputs
+from astroflow.posteriors.linearized import Linearization, LinearizedStage
 from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.prior_target import prior_bijector
 from astroflow.posteriors.recipe import Architecture
+from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.parameters import Parameters
+from astroflow.sims.recipe import galaxy_from_data
+from astroflow.sims.sersics import SersicSum
 from astroflow.sims.stamp import StampSpec
 from astroflow.types import Array, Stamps
 
@@ -68,6 +72,28 @@ def build_estimator(config: BundleConfig, seed: int = 0) -> Estimator:
     return Estimator(
         config.architecture, input_shapes(config.stamp), prior_bijector(config.parameters.prior), len(config.parameters), AUXILIARY, seed
     )
+
+
+def build_linearized(config: BundleConfig, seed: int = 0) -> LinearizedStage | None:
+    """Build the untrained linearised stage that a configuration describes, if it has one.
+
+    Raises
+    ------
+    ConfigError
+        If the Fourier engine cannot draw the forward model's galaxy.
+    """
+    recipe = config.architecture.linearized
+    if recipe is None:
+        return None
+    galaxy = galaxy_from_data(config.forward_model)
+    if not isinstance(galaxy, SersicSum):
+        raise ConfigError(
+            f"`linearized` fits sums of Sersic profiles, which the Fourier engine draws; {type(galaxy).__name__} is none. "
+            "Leave `linearized` out"
+        )
+    prior, context = config.parameters.prior, config.architecture.summary.context
+    engine = FourierEngine(galaxy, prior.names)
+    return LinearizedStage(recipe, engine, prior, prior_bijector(prior), config.stamp, context, seed)
 
 
 def check_free(path: Path) -> None:
@@ -108,10 +134,12 @@ def save_bundle(path: Path, posterior: Posterior, golden: Stamps) -> str:
     )  # fmt: skip
     weights = {f"estimator/{name}": np.asarray(v) for name, v in estimator.variables.items()}
     weights |= {f"familiarity/{name}": value for name, value in posterior.familiarity.to_arrays().items()}
+    if posterior.linearized is not None:
+        weights |= {f"linearized/{name}": np.asarray(v) for name, v in posterior.linearized.variables.items()}
     contents = {
         "config.json": _canonical(config.model_dump(mode="json")),
         "weights.safetensors": save(weights),
-        "golden.safetensors": save(_golden(estimator, golden)),
+        "golden.safetensors": save(_golden(posterior, golden)),
     }
     files = {name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} for name, content in contents.items()}
     manifest = {"format": FORMAT, "version": VERSION, "files": files, "digest": _identity(files)}
@@ -161,17 +189,19 @@ def load_posterior(path: str | Path) -> Posterior:
         ) from None
     weights, golden = (_tensors(folder / name, contents[name]) for name in FILES[1:])
     try:
-        estimator = build_estimator(config)
+        estimator, linearized = build_estimator(config), build_linearized(config)
     except ConfigError as error:
         raise BundleError(f"{folder}/config.json does not describe a posterior: {error}") from None
     expected = {f"familiarity/{name}": shape for name, shape in Familiarity.shapes(config.architecture.summary.context).items()}
-    _check_tensors(weights, expected | {f"estimator/{name}": tuple(v.shape) for name, v in estimator.variables.items()}, folder / FILES[1])
-    for name, variable in estimator.variables.items():
-        variable.assign(weights[f"estimator/{name}"])
+    variables = {f"estimator/{name}": v for name, v in estimator.variables.items()}
+    variables |= {f"linearized/{name}": v for name, v in (linearized.variables if linearized else {}).items()}
+    _check_tensors(weights, expected | {name: tuple(v.shape) for name, v in variables.items()}, folder / FILES[1])
+    for name, variable in variables.items():
+        variable.assign(weights[name])
     familiarity = Familiarity.from_arrays({n.removeprefix("familiarity/"): v for n, v in weights.items() if n.startswith("familiarity/")})
-    _check_golden(estimator, golden, folder)
+    _check_golden(estimator, linearized, golden, folder)
     return Posterior(
-        estimator=estimator, parameters=config.parameters, stamp=config.stamp, familiarity=familiarity,
+        estimator=estimator, linearized=linearized, parameters=config.parameters, stamp=config.stamp, familiarity=familiarity,
         forward_model=config.forward_model, digest=str(manifest["digest"]), training=config.training,
     )  # fmt: skip
 
@@ -256,12 +286,21 @@ def _check_tensors(found: dict[str, Array], expected: dict[str, tuple[int, ...]]
             )
 
 
-def _golden(estimator: Estimator, stamps: Stamps) -> dict[str, Array]:
+def _golden(posterior: Posterior, stamps: Stamps) -> dict[str, Array]:
     if len(stamps) < GOLDEN_OBJECTS:
         raise InputError(f"a bundle needs {GOLDEN_OBJECTS} stamps for its golden answers; got {len(stamps)}")
-    inputs = {name: value[:GOLDEN_OBJECTS] for name, value in network_inputs(stamps[:GOLDEN_OBJECTS]).items()}
+    estimator, stamps = posterior.estimator, stamps[:GOLDEN_OBJECTS]
+    inputs = network_inputs(stamps)
     noise = np.random.default_rng(0).standard_normal((GOLDEN_OBJECTS, GOLDEN_DRAWS, estimator.dimensions), dtype=np.float32)
-    return {f"inputs/{name}": value for name, value in inputs.items()} | {"noise": noise} | _answers(estimator, inputs, noise)
+    golden = {f"inputs/{name}": value for name, value in inputs.items()} | {"noise": noise} | _answers(estimator, inputs, noise)
+    if posterior.linearized is None:
+        return golden
+    fits = posterior.linearized.fit(golden["context"], estimator.guess(golden["context"]), stamps)
+    given = {"features": fits.features, "point": fits.point, "factor": fits.factor}
+    # its flow is checked by densities: compiling fit and sampler takes longer than loading a bundle should
+    draws = posterior.linearized.sample(fits, noise)
+    density = posterior.linearized.log_prob(draws, fits)
+    return golden | {f"linearized/{name}": value for name, value in (given | {"draws": draws, "density": density}).items()}
 
 
 def _answers(estimator: Estimator, inputs: dict[str, Array], noise: Array) -> dict[str, Array]:
@@ -272,13 +311,21 @@ def _answers(estimator: Estimator, inputs: dict[str, Array], noise: Array) -> di
     return {"context": context, "draws": real, "auxiliary": np.stack(list(auxiliary.values()), -1)}
 
 
-def _check_golden(estimator: Estimator, golden: dict[str, Array], folder: Path) -> None:
+def _check_golden(estimator: Estimator, linearized: LinearizedStage | None, golden: dict[str, Array], folder: Path) -> None:
     n, draws = GOLDEN_OBJECTS, (GOLDEN_OBJECTS, GOLDEN_DRAWS, estimator.dimensions)
     expected = {f"inputs/{name}": (n, *shape) for name, shape in estimator.shapes.items()}
     expected |= {"noise": draws, "draws": draws, "auxiliary": (n, len(estimator.auxiliary))}
     expected["context"] = (n, estimator.architecture.summary.context)
+    if linearized is not None:
+        p = estimator.dimensions
+        shapes = {"features": (n, linearized.length), "point": (n, p), "factor": (n, p, p), "draws": draws, "density": draws[:2]}
+        expected |= {f"linearized/{name}": shape for name, shape in shapes.items()}
     _check_tensors(golden, expected, folder / FILES[2])
     answers = _answers(estimator, {name: golden[f"inputs/{name}"] for name in estimator.shapes}, golden["noise"])
+    if linearized is not None:
+        features, point, factor = (golden[f"linearized/{name}"] for name in ("features", "point", "factor"))
+        fits = Linearization(features, point, factor, converged=np.ones(n, bool))
+        answers["linearized/density"] = linearized.log_prob(golden["linearized/draws"], fits)
     for name, value in answers.items():
         scale = max(1.0, float(np.abs(golden[name]).max()))
         worst = float(np.abs(value - golden[name]).max()) / scale

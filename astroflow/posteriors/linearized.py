@@ -21,7 +21,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from astroflow.networks.flow_kinds import build_flow
-from astroflow.posteriors.batches import BATCH, DRAWS, in_batches, side_by_side
+from astroflow.posteriors.batches import DRAWS, in_batches, side_by_side
 from astroflow.posteriors.recipe import LinearizedRecipe
 from astroflow.sims.fitting import FURTHEST, LinearFit, gauss_newton
 from astroflow.sims.fourier.engine import FourierEngine
@@ -38,8 +38,8 @@ LARGEST_FEATURE = 10.0
 class Linearization:
     """Fits of N stamps: all that draws and densities need.
 
-    `features` ``(N, F)`` for the flow, `point` ``(N, P)`` on the prior's scale, `factor` ``(N, P, P)`` lower triangular; float32. `converged` ``(N,)``
-    is false where the fit gave nothing finite; there point and factor are the first answer's and the prior's.
+    `features` ``(N, F)`` for the flow, `point` ``(N, P)`` on the prior's scale, `factor` ``(N, P, P)`` lower triangular; float32.
+    `converged` ``(N,)`` is false where the fit gave nothing finite; there point and factor are the first answer's and the prior's.
     """
 
     features: Array
@@ -106,7 +106,8 @@ class LinearizedStage:
     @property
     def variables(self) -> dict[str, Any]:
         """Every variable by a name that depends on the recipe alone."""
-        return {f"{layer.name}/{v.path.split('/')[-1]}": v for layer in (*self.flow.conditioners, self.scale) for v in layer.variables}
+        layers: list[Any] = [*self.flow.conditioners, self.scale]
+        return {f"{layer.name}/{v.path.split('/')[-1]}": v for layer in layers for v in layer.variables}
 
     @property
     def trainable_variables(self) -> list[Any]:

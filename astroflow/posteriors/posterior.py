@@ -19,6 +19,7 @@ from astroflow.posteriors.familiarity import Familiarity
 from astroflow.posteriors.flags import Flag, quality
 from astroflow.posteriors.framing import Framed, frame
 from astroflow.posteriors.inputs import network_inputs
+from astroflow.posteriors.linearized import Linearization, LinearizedStage
 from astroflow.posteriors.summary import leans_on_bound, summarize_draws
 from astroflow.randomness import standard_normals
 from astroflow.sims.parameters import Parameters
@@ -35,13 +36,16 @@ LOW_SNR = 5.0
 class Encoded:
     """Stamps after the network has looked at them once: draw from it as often as you like.
 
-    `context` ``(N, C)``, `snr` ``(N,)`` estimated signal-to-noise ratio, `flags` ``(N,)``, and the `framed` stamps.
+    `context` ``(N, C)``, `snr` ``(N,)`` estimated signal-to-noise ratio, `flags` ``(N,)``, and the `framed` stamps. `fitted` ``(N,)`` says
+    which rows have a linearised posterior, and `fits` holds those rows' fits.
     """
 
     framed: Framed
     context: Array
     snr: Array
     flags: Array
+    fitted: Array
+    fits: Linearization | None = None
 
     def __len__(self) -> int:
         return len(self.context)
@@ -58,6 +62,8 @@ class Posterior:
     parameters: Parameters
     stamp: StampSpec
     familiarity: Familiarity
+    linearized: LinearizedStage | None = None
+    """Sharpens bright rows, where it was trained."""
     forward_model: dict[str, Any] = field(default_factory=dict)
     """The resolved forward-model recipe it was trained on."""
     digest: str = ""
@@ -65,8 +71,15 @@ class Posterior:
     training: dict[str, Any] = field(default_factory=dict)
     """How it was trained."""
 
-    def encode(self, stamps: Stamps | Sequence[Cutout]) -> Encoded:
+    def encode(self, stamps: Stamps | Sequence[Cutout], least_snr: float | None = None) -> Encoded:
         """Frame and encode stamps or cutouts, once.
+
+        Parameters
+        ----------
+        stamps : Stamps or sequence of Cutout
+            The observations.
+        least_snr : float, optional
+            Estimated S/N from which rows are fitted for the linearised posterior; the bundle's own choice unless given, infinite for none.
 
         Raises
         ------
@@ -78,7 +91,20 @@ class Posterior:
         snr = np.exp(extra["log_snr"].astype(np.float64))
         flags = framed.flags | np.where(framed.usable, self.familiarity.flags(framed.stamps, context), 0)
         flags |= np.where(framed.usable & (snr < LOW_SNR), int(Flag.LOW_SNR), 0)
-        return Encoded(framed=framed, context=context, snr=np.where(framed.usable, snr, np.nan), flags=flags)
+        fits, fitted = self._fit(framed, context, snr, least_snr)
+        return Encoded(framed=framed, context=context, snr=np.where(framed.usable, snr, np.nan), flags=flags, fitted=fitted, fits=fits)
+
+    def _fit(self, framed: Framed, context: Array, snr: Array, least_snr: float | None) -> tuple[Linearization | None, Array]:
+        """Fit the rows that ask for it; those whose fit fails keep the network's own posterior."""
+        if self.linearized is None:
+            return None, np.zeros(len(context), bool)
+        wanted = framed.usable & (snr >= (self.linearized.recipe.least_snr if least_snr is None else least_snr))
+        rows = np.flatnonzero(wanted)
+        if not len(rows):
+            return None, wanted
+        fits = self.linearized.fit(context[rows], self.estimator.guess(context[rows]), framed.stamps[rows])
+        wanted[rows[~fits.converged]] = False
+        return fits[fits.converged], wanted
 
     def sample(self, stamps: Stamps | Sequence[Cutout] | Encoded, n_draws: int = 1000, seed: int = 0) -> Array:
         """Draw from the posterior of each stamp.
@@ -101,7 +127,10 @@ class Posterior:
             raise InputError(f"`n_draws` must be at least 1; got {n_draws}")
         encoded = self._encoded(stamps)
         noise = standard_normals(seed, "posterior", encoded.framed.stamps.ids, (n_draws, len(self.parameters)))
-        draws = self.estimator.sample(encoded.context, noise)
+        plain, draws = ~encoded.fitted, np.empty(noise.shape, np.float32)
+        draws[plain] = self.estimator.sample(encoded.context[plain], noise[plain])
+        if self.linearized is not None and encoded.fits is not None:
+            draws[encoded.fitted] = self.linearized.sample(encoded.fits, noise[encoded.fitted])
         draws[..., self._offsets] += encoded.framed.shift_arcsec[:, None, : len(self._offsets)].astype(np.float32)
         draws[~encoded.framed.usable] = np.nan
         return draws
@@ -121,7 +150,11 @@ class Posterior:
         values[..., self._offsets] -= encoded.framed.shift_arcsec[:, None, : len(self._offsets)].astype(np.float32)
         inside = self.parameters.prior.contains(values.astype(np.float64))
         safe = np.where(inside[..., None], values, self._typical)
-        out = np.where(inside, self.estimator.log_prob(safe, encoded.context), -np.inf)
+        plain, out = ~encoded.fitted, np.empty(inside.shape, np.float32)
+        out[plain] = self.estimator.log_prob(safe[plain], encoded.context[plain])
+        if self.linearized is not None and encoded.fits is not None:
+            out[encoded.fitted] = self.linearized.log_prob(safe[encoded.fitted], encoded.fits)
+        out = np.where(inside, out, -np.inf)
         out[~encoded.framed.usable] = np.nan
         return out[:, 0] if single else out
 

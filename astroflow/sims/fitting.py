@@ -1,13 +1,13 @@
 r"""Damped Gauss-Newton steps towards the most probable parameters of each stamp, batches at a time, as one graph.
 
-Parameters are fitted on the prior's own scale, where they are standard normals u (`JointPrior.forward`). With the residual r, the model's slopes
+Parameters are fitted on the prior's own scale, where they are standard normals u (`JointPrior.forward`). With the residual r, the slopes
 J = dm/du and the weights W of the pixels, a step solves
 
 .. math:: (J^T W J + 1)\, \delta = J^T W r - u,
 
 so that the prior is one more measurement and H = J^T W J + 1 the inverse covariance of the linearised posterior. A step that leaves the
-region where the line can be trusted is shortened. Two steps from a good guess are what a summary needs: not the optimum itself, but
-what the pixels say about the parameters there (score compression, Alsing & Wandelt 2018, https://arxiv.org/abs/1712.00012).
+region where the line can be trusted is shortened. Two steps from a good guess are what a summary needs: not the optimum itself,
+but what the pixels say about the parameters there (score compression, Alsing & Wandelt 2018, https://arxiv.org/abs/1712.00012).
 """
 
 __all__ = ["LinearFit", "gauss_newton"]
@@ -62,8 +62,9 @@ def gauss_newton(
     Returns
     -------
     callable
-        ``fit(u, image, rms, good, gain, psf, step)`` with `u` ``(N, P)`` to start from, `image`, `rms` and `good` (one or zero) ``(N, size, size)``,
-        `gain` ``(N,)``, `psf` ``(N, h, w)`` at the stamp's sampling with the pixel in it, `step` ``(N,)`` the pixel's side in arcsec.
+        ``fit(u, image, rms, good, gain, psf, step)`` with `u` ``(N, P)`` to start from, `image`, `rms` and `good` (one or zero)
+        ``(N, size, size)``, `gain` ``(N,)``, `psf` ``(N, h, w)`` at the stamp's sampling with the pixel in it, `step` ``(N,)`` the
+        pixel's side in arcsec.
     """
     import tensorflow as tf
 

@@ -5,7 +5,7 @@ A part is chosen by its `kind`. Kinds are astroflow's own or come from installed
 (a function that returns a `Simulator`).
 """
 
-__all__ = ["SimulatorRecipe", "build_simulator", "load_simulator", "simulator_data", "simulator_from_data"]
+__all__ = ["SimulatorRecipe", "build_simulator", "galaxy_from_data", "load_simulator", "simulator_data", "simulator_from_data"]
 
 import functools
 import importlib
@@ -19,7 +19,7 @@ import pydantic
 from astroflow.config import Recipe, find_recipe, parse_recipe, read_yaml
 from astroflow.errors import ConfigError, nearest
 from astroflow.sims.bulge_disc import BulgeDiscGalaxy
-from astroflow.sims.galaxies import SersicGalaxy
+from astroflow.sims.galaxies import Galaxy, SersicGalaxy
 from astroflow.sims.masks import MaskPopulation
 from astroflow.sims.noise import CCDNoise, RMSNoise
 from astroflow.sims.psfs import ImagePSF, KolmogorovPSF, MoffatPSF
@@ -139,6 +139,19 @@ def simulator_data(name: str | Path) -> dict[str, Any]:
 def simulator_from_data(data: dict[str, Any]) -> Simulator:
     """Build a simulator from `simulator_data`."""
     return load_simulator(data["reference"]) if set(data) == {"reference"} else build_simulator(data)[0]
+
+
+def galaxy_from_data(data: dict[str, Any]) -> Galaxy:
+    """Build the galaxy of a forward model, and nothing else of it: no file that the model names has to be there.
+
+    Raises
+    ------
+    ConfigError
+        If the forward model is Python code, or its galaxy is of a kind that is not installed.
+    """
+    if "galaxy" not in data:
+        raise ConfigError(f"a forward model in Python ({data.get('reference', 'unnamed')!r}) has no galaxy recipe to build a galaxy from")
+    return parse_recipe(part_model("galaxy", data["galaxy"]["kind"]), data["galaxy"], "forward model: galaxy")  # type: ignore[return-value]
 
 
 def _read(name: str | Path) -> tuple[Simulator, dict[str, Any]]:

@@ -5,9 +5,10 @@ of simulations (never one Python call per image). What a block of epoch 7 holds 
 block's place, which is what makes a resumed training equal to an undisturbed one. `astroflow.training.fresh` draws galaxies anew instead.
 """
 
-__all__ = ["Batch", "GalaxyFeed", "SimulationFeed", "as_batch"]
+__all__ = ["Batch", "GalaxyFeed", "SimulationFeed", "as_batch", "batches_of"]
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +40,9 @@ class GalaxyFeed(Protocol):
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from the batch `first` on."""
 
+    def blocks(self, epoch: int) -> Iterator[Simulation]:
+        """Yield the simulations of an epoch, some batches at a time."""
+
     def held_out(self) -> Simulation:
         """Return the simulations that training never sees."""
 
@@ -50,6 +54,13 @@ def as_batch(simulation: Simulation) -> Batch:
     """Return a simulation as the estimator takes it."""
     snr = np.log(np.maximum(simulation.snr, 0.1))[:, None].astype(np.float32)
     return network_inputs(simulation.stamps) | {"theta": simulation.theta, "auxiliary": snr}
+
+
+def batches_of(simulation: Simulation, size: int, first: int) -> Iterator[Batch]:
+    """Cut a block of simulations into batches, from the batch `first` on."""
+    block = as_batch(simulation)
+    for start in range(first * size, len(simulation), size):
+        yield {name: values[start : start + size] for name, values in block.items()}
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,17 @@ class SimulationFeed:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from the batch `first` on."""
+        for step, draw in self._blocks(epoch):
+            if step + BLOCK_BATCHES <= first:
+                continue
+            yield from batches_of(draw(), self.batch_size, max(first - step, 0))
+
+    def blocks(self, epoch: int) -> Iterator[Simulation]:
+        """Yield the simulations of an epoch, some batches at a time."""
+        return (draw() for _, draw in self._blocks(epoch))
+
+    def _blocks(self, epoch: int) -> Iterator[tuple[int, Callable[[], Simulation]]]:
+        """Yield the number of each block's first batch, and what draws the block."""
         rng = generator(self.seed, "feed", epoch)
         groups: list[tuple[int, int]] = self._groups  # type: ignore[attr-defined]
         step = 0
@@ -113,14 +135,11 @@ class SimulationFeed:
             order = rng.permutation(size)[: size // self.batch_size * self.batch_size]
             for start in range(0, len(order), self.batch_size * BLOCK_BATCHES):
                 rows = order[start : start + self.batch_size * BLOCK_BATCHES]
-                steps = range(step, step + len(rows) // self.batch_size)
-                step = steps.stop
-                if step <= first:
-                    continue
-                noise = generator(self.seed, "feed block", epoch, g, start)
-                block = as_batch(self.simulator.observe(self._turned(_picked(self._group(*groups[g]), rows), noise), noise))
-                for k in range(max(first - steps.start, 0), len(steps)):
-                    yield {name: values[k * self.batch_size : (k + 1) * self.batch_size] for name, values in block.items()}
+                yield step, functools.partial(self._observed, groups[g], rows, generator(self.seed, "feed block", epoch, g, start))
+                step += len(rows) // self.batch_size
+
+    def _observed(self, group: tuple[int, int], rows: Array, rng: np.random.Generator) -> Simulation:
+        return self.simulator.observe(self._turned(_picked(self._group(*group), rows), rng), rng)
 
     def held_out(self) -> Simulation:
         """Return the held-out simulations, observed once and for all."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from astroflow.config import Recipe
 from astroflow.errors import ConfigError
-from astroflow.posteriors.bundle import BundleConfig, build_estimator, check_free, save_bundle
+from astroflow.posteriors.bundle import BundleConfig, build_estimator, build_linearized, check_free, save_bundle
 from astroflow.posteriors.familiarity import Familiarity
 from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.recipe import Architecture
@@ -21,6 +21,7 @@ from astroflow.sims.recipe import simulator_from_data
 from astroflow.sims.simulator import Simulator
 from astroflow.training.feed import Batch, GalaxyFeed, SimulationFeed, as_batch
 from astroflow.training.fresh import FreshFeed, MixedFeed
+from astroflow.training.linearize import fit_linearized
 from astroflow.training.loop import TrainingResult, fit_estimator
 from astroflow.training.polish import polish_flow
 from astroflow.training.recipe import EstimatorRecipe
@@ -76,11 +77,11 @@ def train_posterior(
     training = recipe.training
     turns = training.turns and stored is not None and simulator.parameters.prior_is_symmetric()
     feed = _feed(recipe, simulator, stored, seed, turns)
+    architecture = Architecture(summary=recipe.summary, flow=recipe.flow, linearized=recipe.linearized)
     config = BundleConfig(
-        architecture=Architecture(summary=recipe.summary, flow=recipe.flow), parameters=simulator.parameters, stamp=simulator.stamp,
-        forward_model=forward_model, training={},
-    )  # fmt: skip
-    estimator = build_estimator(config, seed)
+        architecture=architecture, parameters=simulator.parameters, stamp=simulator.stamp, forward_model=forward_model, training={}
+    )
+    estimator, stage = build_estimator(config, seed), build_linearized(config, seed)
     held_out = feed.held_out()
     batch = as_batch(held_out)
     # scales are measured on training galaxies, not on the held-out ones
@@ -90,12 +91,14 @@ def train_posterior(
     _check_same_run(folder, recipe, _identity(data), seed)
     result = fit_estimator(estimator, feed, batch, training, folder / "state.safetensors", progress)
     result = dataclasses.replace(result, best_score=polish_flow(estimator, feed, batch, training, seed, progress))
+    linearized_score = None if stage is None else fit_linearized(stage, estimator, feed, held_out, training, seed, progress)
     familiar = feed.observed_anew(FAMILIAR)
     context, _ = estimator.encode(as_batch(familiar))
     record: dict[str, Any] = {
         "seed": seed, "simulations": stored.n if stored else recipe.simulations.n, "simulation_seed": stored.seed if stored else seed,
         "fresh": not isinstance(feed, SimulationFeed), "turns": turns, "epochs": len(result.history),
         "best_epoch": result.best_epoch, "held_out_log_score": result.best_score, "held_out": len(held_out),
+        "linearized_log_score": linearized_score,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }  # fmt: skip
     record |= {
@@ -104,7 +107,7 @@ def train_posterior(
         if key in ("recipe", "versions", "git_revision")
     }
     posterior = Posterior(
-        estimator=estimator, parameters=simulator.parameters, stamp=simulator.stamp,
+        estimator=estimator, linearized=stage, parameters=simulator.parameters, stamp=simulator.stamp,
         familiarity=Familiarity.of(familiar.stamps, context), forward_model=forward_model, training=record,
     )  # fmt: skip
     # before the bundle, whose manifest says that all is there

@@ -8,13 +8,13 @@ object at a time are drawn from a pool, which is new in each epoch. `MixedFeed` 
 __all__ = ["FreshFeed", "MixedFeed"]
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from astroflow.errors import ConfigError
 from astroflow.randomness import generator
 from astroflow.sims.psfs import NumericPopulation, PSFDraw
 from astroflow.sims.simulator import Simulator
-from astroflow.training.feed import BLOCK_BATCHES, Batch, SimulationFeed, as_batch
+from astroflow.training.feed import BLOCK_BATCHES, Batch, SimulationFeed, batches_of
 from astroflow.types import Simulation
 
 POOL = 512
@@ -65,10 +65,14 @@ class FreshFeed:
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from the batch `first` on."""
         for start in range(first // BLOCK_BATCHES * BLOCK_BATCHES, self.steps_per_epoch, BLOCK_BATCHES):
-            batches = min(BLOCK_BATCHES, self.steps_per_epoch - start)
-            block = as_batch(self._drawn("fresh", epoch, start, batches * self.batch_size))
-            for k in range(max(first - start, 0), batches):
-                yield {name: values[k * self.batch_size : (k + 1) * self.batch_size] for name, values in block.items()}
+            yield from batches_of(self._block(epoch, start), self.batch_size, max(first - start, 0))
+
+    def blocks(self, epoch: int) -> Iterator[Simulation]:
+        """Yield the simulations of an epoch, some batches at a time."""
+        return (self._block(epoch, start) for start in range(0, self.steps_per_epoch, BLOCK_BATCHES))
+
+    def _block(self, epoch: int, start: int) -> Simulation:
+        return self._drawn("fresh", epoch, start, min(BLOCK_BATCHES, self.steps_per_epoch - start) * self.batch_size)
 
     def held_out(self) -> Simulation:
         """Return simulations that training never sees."""
@@ -85,7 +89,7 @@ class FreshFeed:
     def _drawn(self, purpose: str, epoch: int, start: int, n: int) -> Simulation:
         rng = generator(self.seed, purpose, epoch, start)
         clean = self.simulator.draw_block(rng, n, self._pool(purpose, epoch))
-        return self.simulator.observe(clean, rng)
+        return self.simulator.observe(replace(clean, ids=start + clean.ids), rng)
 
     def _pool(self, purpose: str, epoch: int) -> tuple[PSFDraw, ...]:
         """Return the PSFs of an epoch, unless the population draws numbers."""
@@ -115,6 +119,11 @@ class MixedFeed:
         sources = [self.stored.epoch(epoch, (first + 1) // 2), self.fresh.epoch(epoch, first // 2)]
         for step in range(first, self.steps_per_epoch):
             yield next(sources[step % 2])
+
+    def blocks(self, epoch: int) -> Iterator[Simulation]:
+        """Yield the simulations of an epoch, some batches at a time."""
+        for pair in zip(self.stored.blocks(epoch), self.fresh.blocks(epoch), strict=False):
+            yield from pair
 
     def held_out(self) -> Simulation:
         """Return the stored galaxies that training never sees."""

@@ -9,21 +9,16 @@ The summary is not touched, a step costs a hundredth of a training step, and the
 __all__ = ["polish_flow"]
 
 from collections.abc import Mapping
-from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from astroflow.posteriors.estimator import Estimator
-from astroflow.randomness import generator
+from astroflow.training.flow_fit import fit_flow
 from astroflow.training.loop import Feed
 from astroflow.training.recipe import TrainingRecipe
 from astroflow.types import Array, Progress
 
-BATCH = 512
 ROUNDS = 20
-LEARNING_RATE = 2e-3
 
 
 def polish_flow(
@@ -57,41 +52,16 @@ def polish_flow(
     def score() -> float:
         return float(np.mean(estimator.log_prob(held_theta, held_context), dtype=np.float64))
 
-    before = score()
     if not recipe.polish:
-        return before
+        return score()
     contexts, thetas = [], []
     for epoch in range(recipe.epochs, recipe.epochs + recipe.polish):
         for batch in feed.epoch(epoch):
             contexts.append(estimator.encode(batch)[0])
             thetas.append(np.asarray(batch["theta"], np.float32))
-    context, theta = np.concatenate(contexts), np.concatenate(thetas)
     variables = [v for layer in estimator.flow.conditioners for v in layer.trainable_variables]
-    kept = [v.numpy() for v in variables]
-    size = min(BATCH, len(theta))
-    steps = len(theta) // size
-    schedule = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, ROUNDS * steps)
-    optimizer = keras.optimizers.Adam(schedule, global_clipnorm=recipe.clip_norm)
-    optimizer.build(variables)
-
-    def fit(theta: Any, context: Any) -> None:
-        with tf.GradientTape() as tape:
-            loss = -tf.reduce_mean(estimator.log_prob_graph(theta, context))
-        optimizer.apply(tape.gradient(loss, variables), variables)
-
-    step = tf.function(fit, jit_compile=True)
-    if progress is not None:
-        progress("polish", 0, ROUNDS * steps, {})
-    for turn in range(ROUNDS):
-        order = generator(seed, "polish", turn).permutation(len(theta))
-        for start in range(0, steps * size, size):
-            rows = order[start : start + size]
-            step(tf.constant(theta[rows]), tf.constant(context[rows]))
-        if progress is not None:
-            progress("polish", (turn + 1) * steps, ROUNDS * steps, {})
-    after = score()
-    if after > before:
-        return after
-    for variable, value in zip(variables, kept, strict=True):
-        variable.assign(value)
-    return before
+    arrays = {"theta": np.concatenate(thetas), "context": np.concatenate(contexts)}
+    return fit_flow(
+        estimator.log_prob_graph, variables, arrays, score,
+        stage="polish", rounds=ROUNDS, clip_norm=recipe.clip_norm, seed=seed, progress=progress,
+    )  # fmt: skip

@@ -34,6 +34,8 @@ class TrainingRecipe(Recipe):
     """Stop after this many epochs without a better held-out score."""
     polish: pydantic.NonNegativeInt = 2
     """Passes over the training set whose contexts the flow is fitted to once more, at the end; 0 for none."""
+    linearized: pydantic.PositiveInt = 4
+    """Passes over the training set whose fits the flow of a linearised stage learns; without `linearized` there are none."""
     validation: Annotated[float, pydantic.Field(gt=0, le=0.5)] = 0.05
     """Share of the simulations that is held out."""
     turns: bool = True

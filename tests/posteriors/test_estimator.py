@@ -3,7 +3,8 @@ import pytest
 import tensorflow as tf
 
 from astroflow.networks.targets import box_bijector
-from astroflow.posteriors.estimator import BATCH, Estimator
+from astroflow.posteriors.batches import BATCH
+from astroflow.posteriors.estimator import Estimator
 from astroflow.posteriors.recipe import Architecture
 
 SHAPES = {"image": (12, 12, 1), "scalars": (3,)}
