@@ -56,9 +56,9 @@ class Stamps:
     psf_oversampling : int, optional
         PSF pixels per image pixel along one side.
     noise_correlation : array_like, optional
-        ``(N, B, L, L)`` with odd L: element ``[L // 2 + dy, L // 2 + dx]`` is the correlation of two pixels of the stamp (binned ones where it
-        is binned) that lie ``(dx, dy)`` apart; beyond, it is zero. ``(L, L)`` and ``(B, L, L)`` serve every object. None: not stated, which
-        a posterior takes for the correlation it was trained with; ``[[1.0]]`` states independent pixels.
+        ``(N, B, L, L)`` with odd L, of the noise in `rms`: element ``[L // 2 + dy, L // 2 + dx]`` is the correlation of two pixels of the
+        stamp (binned ones where it is binned) that lie ``(dx, dy)`` apart; beyond, it is zero. ``(L, L)`` and ``(B, L, L)`` serve every
+        object. None: not stated, which a posterior takes for the correlation it was trained with; ``[[1.0]]`` states independent pixels.
     ids : sequence of int or str, optional
         Unique names of the objects; 0, 1, ... by default. They seed the posterior draws.
 

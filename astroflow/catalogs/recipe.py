@@ -96,7 +96,7 @@ class NoiseMap(Recipe):
     includes_source: bool = False
     """The map holds the galaxies' own photon noise. With a gain it is taken out, and comes back from the model; without, it stays."""
     correlation: NoiseCorrelation | None = None
-    """Correlation of the noise of neighbouring pixels, kinds: values, image, power_spectrum, gaussian, cosmos. The bundle's own if left out."""
+    """Correlation of neighbouring pixels' noise; kinds: values, image, power_spectrum, gaussian, cosmos. The bundle's own if left out."""
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> "NoiseMap":
@@ -243,7 +243,7 @@ class RealGalaxyRecipe(_Source):
     gain: pydantic.PositiveFloat | None = None
     """Electrons per image unit; the exposure time for images in electrons per second."""
     noise_correlation: NoiseCorrelation | None = None
-    """Correlation of the noise of neighbouring pixels, kinds: values, image, power_spectrum, gaussian, cosmos. The bundle's own if left out."""
+    """Correlation of neighbouring pixels' noise; kinds: values, image, power_spectrum, gaussian, cosmos. The bundle's own if left out."""
     subtract_noise_mean: bool = False
     """Subtract the catalog's NOISE_MEAN, the sky that was left in the stamp."""
 

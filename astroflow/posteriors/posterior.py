@@ -65,7 +65,7 @@ class Posterior:
     training: dict[str, Any] = field(default_factory=dict)
     """How it was trained."""
     noise_correlation: Array | None = None
-    """``(L, L)`` correlation of native pixels' noise in training, and what stamps that state none are taken to have; None for independent."""
+    """``(L, L)`` correlation of native pixels' noise in training, which stamps that state none are taken to have; None: independent."""
 
     def encode(self, stamps: Stamps | Sequence[Cutout]) -> Encoded:
         """Frame and encode stamps or cutouts, once.

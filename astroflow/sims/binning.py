@@ -28,7 +28,7 @@ def bin_rms(rms: np.ndarray, b: int, correlation: np.ndarray | None = None) -> n
     if b == 1:
         return rms
     if correlation is None:
-        return np.sqrt(bin_images(rms.astype(np.float64) ** 2, b)).astype(rms.dtype)
+        return np.asarray(np.sqrt(bin_images(rms.astype(np.float64) ** 2, b)).astype(rms.dtype))
     blocks = np.moveaxis(_blocks(rms, b), -3, -2).astype(np.float64)
     pixels = blocks.reshape(*blocks.shape[:-2], b * b)
     return np.asarray(np.sqrt(np.sum(pixels @ _within(correlation, b) * pixels, axis=-1)).astype(rms.dtype))

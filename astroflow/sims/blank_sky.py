@@ -4,8 +4,9 @@ Sources are masked, the background is taken off, and products of pixels at each 
 each step does to the answer:
 
 - Masking. Pixels of the smoothed image beyond four sigma are masked on both sides, with their surroundings, again and again until nothing
-  is found. Clipping both sides leaves the mean alone; the few peaks of pure noise that go with it take less than 0.01 off the correlation of neighbours.
-  Sources too faint to be found stay, and add a correlation as wide as the PSF: their share is that of their variance in the noise's.
+  is found. Clipping both sides leaves the mean alone; the few peaks of pure noise that go with it take less than 0.01 off the correlation
+  of neighbours. Sources too faint to be found stay, and add a correlation as wide as the PSF: their share is that of their variance in
+  the noise's.
 - Background. The mean in boxes of `background_pixels` is taken off, so correlations on that scale and beyond are lost. Shorter ones become
   smaller by about ``S / background_pixels ** 2``, where S is the sum of the correlation over all lags: 0.001 for drizzled noise with S = 5.
 - Pair counts. Each lag is divided by its own number of pairs, so masks and borders leave no trace.
@@ -15,17 +16,19 @@ Standard errors come from the jackknife: leaving out one block of the image at a
 
 References
 ----------
-Edge and Cramer 2018 compare such estimates; GalSim's `CorrelatedNoise` measures on images given as blank, https://arxiv.org/abs/1407.7676;
-Efron 1981, https://doi.org/10.1093/biomet/68.3.589 (jackknife).
+Rowe et al. 2015, https://arxiv.org/abs/1407.7676 (GalSim, whose `CorrelatedNoise` measures on images given as blank); Efron 1981,
+https://doi.org/10.1093/biomet/68.3.589 (jackknife).
 """
 
 __all__ = ["MeasuredCorrelation", "measure_noise_correlation"]
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage, stats
+from scipy.signal import correlate
 
 from astroflow.errors import InputError
 from astroflow.types import Array
@@ -39,6 +42,8 @@ GROWTH = 4
 MAX_ROUNDS = 20
 LEAST_PAIRS = 1000
 BLOCKS = 36
+"""About so many blocks of all images are left out in turn."""
+LEAST_BLOCKS = 4
 WHITE_LAGS = 2
 WHITE_CHANCE = 1e-3
 
@@ -59,15 +64,10 @@ class MeasuredCorrelation(NamedTuple):
     def is_white(self) -> bool:
         """Whether lags up to two pixels are what independent noise gives: a chi-squared that one white image in a thousand exceeds."""
         middle = len(self.error) // 2
-        near = [
-            (dy, dx)
-            for dy in range(min(WHITE_LAGS, middle) + 1)
-            for dx in range(-min(WHITE_LAGS, middle), min(WHITE_LAGS, middle) + 1)
-            if dy > 0 or dx > 0
-        ]
-        if not near:
-            return True
-        ratios = np.array([self.correlation[middle + dy, middle + dx] / self.error[middle + dy, middle + dx] for dy, dx in near])
+        reach = min(WHITE_LAGS, middle)
+        near = np.s_[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
+        # each lag and its opposite are one number, and lag 0 says nothing
+        ratios = (self.correlation[near] / np.where(self.error[near] > 0, self.error[near], np.inf)).ravel()[: (2 * reach + 1) ** 2 // 2]
         return bool((ratios**2).sum() < stats.chi2.isf(WHITE_CHANCE, len(ratios)))
 
 
@@ -107,8 +107,8 @@ def measure_noise_correlation(
     if background_pixels < 4 * max_lag:
         raise InputError(f"`background_pixels` must be at least four times `max_lag` = {max_lag}; got {background_pixels}")
     pictures, masks, maps = (_listed(what) for what in (images, mask, rms))
-    if any(given and len(given) != len(pictures) for given in (masks, maps)):
-        raise InputError(f"expected a mask and an rms map per image, {len(pictures)}; got {len(masks)} and {len(maps)}")
+    if not pictures or any(given and len(given) != len(pictures) for given in (masks, maps)):
+        raise InputError(f"expected images, and a mask and an rms map for each; got {len(pictures)}, {len(masks)} and {len(maps)}")
     skies = [
         _blank_sky(picture, masks[i] if masks else None, maps[i] if maps else None, background_pixels, clip)
         for i, picture in enumerate(pictures)
@@ -116,21 +116,23 @@ def measure_noise_correlation(
     each = max(1, round(np.sqrt(BLOCKS / len(skies))))
     parts = [_pairs(values, good, max_lag, each) for values, good in skies]
     products, counts = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
-    fewest = int(counts.sum(0).min()) if len(counts) else 0
-    if fewest < LEAST_PAIRS:
-        raise InputError(
-            f"too little blank sky: {fewest} pairs of pixels at the rarest lag, {LEAST_PAIRS} are needed. Give a larger image, "
-            "more images, or a smaller `max_lag`"
-        )
-    whole = _ratio(products.sum(0), counts.sum(0))
     # blocks that hold next to nothing would only add a zero
-    kept = counts[:, 0] > 0
-    left_out = _ratio(products.sum(0) - products[kept], counts.sum(0) - counts[kept])
+    used = counts[:, 0, max_lag] > 0
+    products, counts = products[used], counts[used]
+    total, fewest = counts.sum(0), int(counts.sum(0).min())
+    if fewest < LEAST_PAIRS or len(counts) < LEAST_BLOCKS:
+        raise InputError(
+            f"too little blank sky: {fewest} pairs of pixels at the rarest lag, in {len(counts)} blocks; {LEAST_PAIRS} in {LEAST_BLOCKS} "
+            "are needed. Give a larger image, more images, or a smaller `max_lag`"
+        )
+    power = float(products[:, 0, max_lag].sum() / total[0, max_lag])
+    if not power > 0:
+        raise InputError("the blank sky is constant: there is no noise in it")
+    left_out = _ratio(products.sum(0) - products, total - counts)
     n = len(left_out)
     error = np.sqrt((n - 1) / n * ((left_out - left_out.mean(0)) ** 2).sum(0))
-    return MeasuredCorrelation(
-        _unfolded(whole, max_lag), _unfolded(error, max_lag), float(np.sqrt(products[:, 0].sum() / counts[:, 0].sum())), int(counts[:, 0].sum())
-    )
+    correlation = _ratio(products.sum(0), total)
+    return MeasuredCorrelation(_unfolded(correlation), _unfolded(error), float(np.sqrt(power)), int(total[0, max_lag]))
 
 
 def _listed(given: Array | Sequence[Array | None] | None) -> list[Array | None]:
@@ -182,36 +184,33 @@ def _background(values: Array, good: Array, box: int) -> Array:
 
 
 def _pairs(values: Array, good: Array, max_lag: int, blocks: int) -> tuple[Array, Array]:
-    """Return sums of products and numbers of pairs, ``(blocks ** 2, lags)``: half of the lags, (0, 0) first, by the first pixel's block."""
-    height, width = values.shape
-    edges = [np.unique(np.linspace(0, side, blocks + 1).astype(int))[:-1] for side in (height, width)]
-    lags = _half_lags(max_lag)
-    products, counts = np.zeros((2, len(lags), len(edges[0]) * len(edges[1])))
-    for k, (dy, dx) in enumerate(lags):
-        if dy >= height or abs(dx) >= width:
-            continue
-        first = np.s_[: height - dy, max(0, -dx) : width - max(0, dx)]
-        second = np.s_[dy:, max(0, dx) : width - max(0, -dx)]
-        for out, array in ((products, values), (counts, good.astype(np.float64))):
-            both = np.zeros((height, width))
-            both[first] = array[first] * array[second]
-            out[k] = np.add.reduceat(np.add.reduceat(both, edges[0], 0), edges[1], 1).ravel()
-    return products.T, counts.T
+    """Return sums of products and numbers of pairs by the block of the first pixel, each ``(blocks ** 2, max_lag + 1, 2 max_lag + 1)``.
 
-
-def _half_lags(max_lag: int) -> list[tuple[int, int]]:
-    """Return (dy, dx) of one of each pair of opposite lags, (0, 0) first."""
-    return [(dy, dx) for dy in range(max_lag + 1) for dx in range(-max_lag if dy else 0, max_lag + 1)]
+    The lags are dy = 0 .. max_lag and dx = -max_lag .. max_lag.
+    """
+    beyond = ((0, max_lag), (max_lag, max_lag))
+    edges = [np.unique(np.linspace(0, side, blocks + 1).astype(int)).tolist() for side in values.shape]
+    sums = []
+    for array in (values, good.astype(np.float64)):
+        wide = np.pad(array, beyond)
+        sums.append(
+            [
+                correlate(wide[y0 : y1 + max_lag, x0 : x1 + 2 * max_lag], array[y0:y1, x0:x1], mode="valid", method="fft")
+                for y0, y1 in pairwise(edges[0])
+                for x0, x1 in pairwise(edges[1])
+            ]
+        )
+    return np.array(sums[0]), np.rint(sums[1])
 
 
 def _ratio(products: Array, counts: Array) -> Array:
+    """Return mean products over that of lag 0."""
     means = products / np.maximum(counts, 1)
-    return np.asarray(means / means[..., :1])
+    middle = means.shape[-1] // 2
+    return np.asarray(means / means[..., :1, middle : middle + 1])
 
 
-def _unfolded(half: Array, max_lag: int) -> Array:
-    """Return the whole map of half of the lags."""
-    out = np.zeros((2 * max_lag + 1, 2 * max_lag + 1))
-    for value, (dy, dx) in zip(half, _half_lags(max_lag), strict=True):
-        out[max_lag + dy, max_lag + dx] = out[max_lag - dy, max_lag - dx] = value
-    return out
+def _unfolded(half: Array) -> Array:
+    """Return the whole map of the lags with dy of at least 0."""
+    out = np.concatenate([half[:0:-1, ::-1], half])
+    return np.asarray((out + out[::-1, ::-1]) / 2)

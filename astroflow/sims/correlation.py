@@ -1,12 +1,13 @@
 """Correlated noise: what a stationary correlation does to sums of pixels, and how noise that has it is drawn.
 
-Drizzling and resampling spread each detector pixel over several pixels of an image, so its noise is smooth: neighbouring pixels of survey
-images have correlations of 0.1 to 0.5. Such noise scatters more in sums of pixels, hence in every flux and size, than its rms says. It is described by
-a map ``(L, L)`` of odd side: element ``[L // 2 + dy, L // 2 + dx]`` is the correlation of pixels ``(dx, dy)`` apart, one in the middle, the same at
-opposite lags, zero beyond. The noise of a stamp then has the covariance ``D R D``, with D = diag(rms) and R this correlation.
+Drizzling and resampling spread each detector pixel over several pixels of an image, so its noise is smooth: neighbouring pixels of
+survey images have correlations of 0.1 to 0.5. Such noise scatters more in sums of pixels, hence in every flux and size, than its rms
+says. It is described by a map ``(L, L)`` of odd side: element ``[L // 2 + dy, L // 2 + dx]`` is the correlation of pixels ``(dx, dy)``
+apart, one in the middle, the same at opposite lags, zero beyond. The noise of a stamp then has the covariance ``D R D``, with
+D = diag(rms) and R this correlation.
 
-Noise is drawn by circulant embedding: on a periodic grid that is wider than the stamp by the longest lag, white noise is multiplied by the root
-of the power spectrum in Fourier space. Its covariance is exact at every lag within the stamp.
+Noise is drawn by circulant embedding: on a periodic grid that is wider than the stamp by the longest lag, white noise is multiplied
+by the root of the power spectrum in Fourier space. Its covariance is exact at every lag within the stamp.
 
 References
 ----------
@@ -166,8 +167,8 @@ def correlated_normals(rng: np.random.Generator, correlation: Array, binning: Ar
 def correlated_snr(signal: Array, correlation: Array, binning: Array) -> Array:
     """Return the signal-to-noise ratio of each stamp with every pixel weighted as if noise were independent.
 
-    With ``x = m / rms`` it is ``x^T x / sqrt(x^T R x)``: what the fit of a flux attains that ignores the correlation, never above the optimum
-    ``sqrt(x^T R^-1 x)``, and equal to it for independent noise. Masked pixels are zero and simply do not count.
+    With ``x = m / rms`` it is ``x^T x / sqrt(x^T R x)``: what the fit of a flux attains that ignores the correlation, never above the
+    optimum ``sqrt(x^T R^-1 x)``, and equal to it for independent noise. Masked pixels are zero and simply do not count.
 
     Parameters
     ----------

@@ -2,8 +2,8 @@
 
 Pixels are Gaussian with variance ``rms**2 + max(model, 0) / gain``: sky and read noise in the rms map,
 the galaxy's own photon noise through the gain (electrons per image unit). The Gaussian form of photon noise is what the
-likelihood of this project uses; it differs from Poisson only where a pixel holds a few electrons in all, sky included. They are independent unless
-a model has a `correlation`, which is that of the rms part; photon noise stays independent.
+likelihood of this project uses; it differs from Poisson only where a pixel holds a few electrons in all, sky included.
+Pixels are independent unless a model has a `correlation`, which is that of the rms part; photon noise stays independent.
 
 `CCDNoise` starts from sky level, gain and read noise; `RMSNoise` from the rms itself, as measured on a survey's images.
 Your own model is any class with `levels`, and a `correlation` if its noise has one.
@@ -44,7 +44,7 @@ class RMSNoise(Recipe):
     gain: PositiveScalar | None = None
     """Electrons per image unit; leave out where the galaxy's photon noise is negligible."""
     correlation: NoiseCorrelation | None = None
-    """Correlation of native pixels' noise without the galaxy, kinds: values, image, power_spectrum, gaussian, cosmos; independent if left out."""
+    """Correlation of native pixels' noise without the galaxy; kinds: values, image, power_spectrum, gaussian, cosmos. None if left out."""
 
     def levels(self, rng: np.random.Generator, n: int) -> NoiseLevels:
         rms = quantile(self.rms, rng, n)[:, None]
@@ -63,7 +63,7 @@ class CCDNoise(Recipe):
     read_noise_electrons: Scalar = Fixed(value=0.0)
     """Read noise per native pixel, electrons."""
     correlation: NoiseCorrelation | None = None
-    """Correlation of native pixels' noise without the galaxy, kinds: values, image, power_spectrum, gaussian, cosmos; independent if left out."""
+    """Correlation of native pixels' noise without the galaxy; kinds: values, image, power_spectrum, gaussian, cosmos. None if left out."""
 
     @pydantic.model_validator(mode="after")
     def _has_noise(self) -> "CCDNoise":

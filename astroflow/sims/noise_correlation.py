@@ -1,9 +1,9 @@
 """Noise correlations in recipes: numbers, FITS images, power spectra and smoothing kernels, all of which become numbers.
 
-`NoiseCorrelation` is the type of the key ``correlation`` of noise models and noise maps. Of whatever kind it is in a recipe, once read it is a
-`ValuesCorrelation`, so what training sets and bundles store depends on no file. A map with negative power is no correlation of any noise: measured
-and cut ones have a little, which is taken out by the smallest change (`astroflow.sims.correlation.repaired`) of at most
-`REPAIR_TOLERANCE` at any lag; more is refused.
+`NoiseCorrelation` is the type of the key ``correlation`` of noise models and noise maps. Of whatever kind it is in a recipe, once read
+it is a `ValuesCorrelation`, so what training sets and bundles store depends on no file. A map with negative power is no correlation
+of any noise. Measured and cut ones have a little, which is taken out by a small change (`astroflow.sims.correlation.repaired`) of at
+most `REPAIR_TOLERANCE` at any lag; more is refused.
 """
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "PowerSpectrumCorrelation",
     "ValuesCorrelation",
     "centred_map",
+    "read_noise_correlation",
 ]
 
 import math
@@ -42,16 +43,15 @@ class ValuesCorrelation(Recipe):
 
     kind: Literal["values"] = "values"
     values: tuple[tuple[float, ...], ...]
-    """Square of odd side: rows of the correlation at lags (dx, dy) from the middle, which is one; the same at opposite lags, zero beyond."""
+    """Square of odd side: rows of correlations at lags from the middle, which is one; the same at opposite lags, zero beyond."""
 
     @pydantic.field_validator("values")
     @classmethod
     def _of_some_noise(cls, values: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
         side = len(values)
         if side % 2 == 0 or side > 2 * MAX_LAG + 1 or any(len(row) != side for row in values):
-            raise ValueError(
-                f"expected a square of odd side, at most {2 * MAX_LAG + 1}; got {side} rows of {', '.join(sorted({str(len(r)) for r in values}))}"
-            )
+            lengths = ", ".join(str(n) for n in sorted({len(row) for row in values}))
+            raise ValueError(f"expected a square of odd side, at most {2 * MAX_LAG + 1}; got {side} rows of {lengths or 'no'} numbers")
         given = np.array(values)
         if abs(given[side // 2, side // 2] - 1) > 1e-4:
             raise ValueError(f"the middle (lag 0) must be 1; it is {given[side // 2, side // 2]:g}")
@@ -62,8 +62,8 @@ class ValuesCorrelation(Recipe):
         map_, change = repaired(given)
         if change > REPAIR_TOLERANCE:
             raise ValueError(
-                f"no noise has this correlation: its power spectrum is negative, and the nearest map without that differs by {change:.3f} at some "
-                f"lag, more than {REPAIR_TOLERANCE:g}. Measure it on more sky, or up to another `max_lag`"
+                f"no noise has this correlation: its power spectrum is negative, and a near map without that differs by {change:.3f} at "
+                f"some lag, more than {REPAIR_TOLERANCE:g}. Measure it on more sky, or up to another `max_lag`"
             )
         return tuple(tuple(row) for row in np.round(map_, DIGITS).tolist())
 
@@ -74,8 +74,17 @@ class ValuesCorrelation(Recipe):
 
     @classmethod
     def of(cls, correlation: Array) -> "ValuesCorrelation":
-        """Return the recipe of a map ``(L, L)``."""
-        return cls(values=tuple(tuple(row) for row in np.asarray(correlation, np.float64).tolist()))
+        """Return the recipe of a map ``(L, L)``.
+
+        Raises
+        ------
+        ConfigError
+            If it is the correlation of no noise.
+        """
+        try:
+            return cls(values=tuple(tuple(row) for row in np.asarray(correlation, np.float64).tolist()))
+        except pydantic.ValidationError as error:
+            raise ConfigError("; ".join(str(problem.get("ctx", {}).get("error", problem["msg"])) for problem in error.errors())) from None
 
 
 class ImageCorrelation(Recipe):
@@ -157,14 +166,37 @@ Kind = ValuesCorrelation | ImageCorrelation | PowerSpectrumCorrelation | Gaussia
 
 
 def _as_values(given: Kind) -> ValuesCorrelation:
-    try:
-        return given if isinstance(given, ValuesCorrelation) else ValuesCorrelation.of(given.map)
-    except pydantic.ValidationError as error:
-        raise ValueError("; ".join(str(problem.get("ctx", {}).get("error", problem["msg"])) for problem in error.errors())) from None
+    return given if isinstance(given, ValuesCorrelation) else ValuesCorrelation.of(given.map)
 
 
 NoiseCorrelation = Annotated[Kind, pydantic.Field(discriminator="kind"), pydantic.AfterValidator(_as_values)]
 """The type of a recipe's key `correlation`; see the module."""
+
+
+def read_noise_correlation(path: str | Path, hdu: int | str = 0) -> Array:
+    """Read a noise correlation from a FITS image, as the kind `image` of recipes does, up to its border.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file such as `astroflow noise-correlation` writes.
+    hdu : int or str
+        Number or name of the image's HDU.
+
+    Returns
+    -------
+    ndarray
+        ``(L, L)`` float64.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or is the correlation of no noise.
+    """
+    try:
+        return ValuesCorrelation.of(centred_map(_read(str(path), hdu), MAX_LAG)).map
+    except ConfigError as error:
+        raise ConfigError(f"noise correlation {path}: {error}") from None
 
 
 def centred_map(image: Array, max_lag: int) -> Array:
@@ -188,7 +220,7 @@ def centred_map(image: Array, max_lag: int) -> Array:
     middle = [(side - 1) / 2 for side in image.shape]
     if image[y, x] <= 0 or abs(y - middle[0]) > 1 or abs(x - middle[1]) > 1:
         raise ConfigError(
-            f"a correlation function is largest at lag 0, in the middle ({middle[1]:g}, {middle[0]:g}); the largest value lies at ({x}, {y})"
+            f"a correlation function is largest at lag 0, in the middle ({middle[1]:g}, {middle[0]:g}); this one's largest is at ({x}, {y})"
         )
     lag = min(max_lag, y, x, image.shape[0] - 1 - y, image.shape[1] - 1 - x)
     return _normalised(image[y - lag : y + lag + 1, x - lag : x + lag + 1])
@@ -197,7 +229,7 @@ def centred_map(image: Array, max_lag: int) -> Array:
 def _normalised(covariance: Array) -> Array:
     middle = len(covariance) // 2
     out = np.asarray(covariance, np.float64) / covariance[middle, middle]
-    return (out + out[::-1, ::-1]) / 2
+    return np.asarray((out + out[::-1, ::-1]) / 2)
 
 
 def _read(path: str, hdu: int | str) -> Array:
