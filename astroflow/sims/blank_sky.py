@@ -7,8 +7,9 @@ each step does to the answer:
   is found. Clipping both sides leaves the mean alone; the few peaks of pure noise that go with it take less than 0.01 off the correlation
   of neighbours. Sources too faint to be found stay, and add a correlation as wide as the PSF: their share is that of their variance in
   the noise's.
-- Background. The mean in boxes of `background_pixels` is taken off, so correlations on that scale and beyond are lost. Shorter ones become
-  smaller by about ``S / background_pixels ** 2``, where S is the sum of the correlation over all lags: 0.001 for drizzled noise with S = 5.
+- Background. The mean in boxes of `background_pixels` is taken off, so correlations on that scale and beyond are lost. A shorter one, r,
+  becomes smaller by about ``(1 - r) S / background_pixels ** 2``, where S is the sum of the correlation over all lags: 0.001 for drizzled
+  noise with S = 5.
 - Pair counts. Each lag is divided by its own number of pairs, so masks and borders leave no trace.
 - Depth. An image whose noise varies has to be divided by its rms map first, or deep parts count less; the correlation is that of the ratio.
 

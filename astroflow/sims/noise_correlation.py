@@ -65,7 +65,7 @@ class ValuesCorrelation(Recipe):
                 f"no noise has this correlation: its power spectrum is negative, and a near map without that differs by {change:.3f} at "
                 f"some lag, more than {REPAIR_TOLERANCE:g}. Measure it on more sky, or up to another `max_lag`"
             )
-        return tuple(tuple(row) for row in np.round(map_, DIGITS).tolist())
+        return tuple(tuple(row) for row in (np.round(map_, DIGITS) + 0.0).tolist())  # no negative zeros
 
     @cached_property
     def map(self) -> Array:
