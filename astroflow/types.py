@@ -144,7 +144,7 @@ class Stamps:
         if not isinstance(other, Stamps):
             return NotImplemented
         pairs = [(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
-        return all((np.array_equal(a, b, equal_nan=a.dtype.kind == "f") if isinstance(a, np.ndarray) else a == b) for a, b in pairs)
+        return all(_equal(a, b) for a, b in pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,6 +245,13 @@ class Simulation:
             noise_correlation=None if first.noise_correlation is None else stack("noise_correlation"),
         )  # fmt: skip
         return cls(theta=np.concatenate([p.theta for p in parts]), stamps=stamps, snr=np.concatenate([p.snr for p in parts]))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    arrays = [isinstance(value, np.ndarray) for value in (one, other)]
+    if all(arrays):
+        return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    return not any(arrays) and bool(one == other)
 
 
 def _numeric(name: str, value: Any) -> Array:

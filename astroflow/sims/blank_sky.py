@@ -8,8 +8,8 @@ each step does to the answer:
   of neighbours. Sources too faint to be found stay, and add a correlation as wide as the PSF: their share is that of their variance in
   the noise's.
 - Background. The mean in boxes of `background_pixels` is taken off, so correlations on that scale and beyond are lost. A shorter one, r,
-  becomes smaller by about ``(1 - r) S / background_pixels ** 2``, where S is the sum of the correlation over all lags: 0.001 for drizzled
-  noise with S = 5.
+  becomes smaller by about ``(1 - r) S / background_pixels ** 2``, more towards the boxes' side, where S is the sum of the correlation over
+  all lags: 0.001 for drizzled noise with S = 5.
 - Pair counts. Each lag is divided by its own number of pairs, so masks and borders leave no trace.
 - Depth. An image whose noise varies has to be divided by its rms map first, or deep parts count less; the correlation is that of the ratio.
 

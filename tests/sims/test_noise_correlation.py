@@ -82,7 +82,9 @@ def test_a_little_negative_power_is_taken_out():
     assert np.abs(got[1] - [lag1, 1, lag1]).max() < 0.02
 
 
-@pytest.mark.parametrize("correlation", [{"kind": "cosmos"}, {"kind": "gaussian", "sigma_pixels": 1.5}, {"kind": "values", "values": CROSS}])
+@pytest.mark.parametrize(
+    "correlation", [{"kind": "cosmos"}, {"kind": "gaussian", "sigma_pixels": 1.5}, {"kind": "values", "values": CROSS}]
+)
 def test_the_resolved_recipe_holds_the_numbers_and_makes_the_same_noise(correlation):
     model = noise(correlation)
     stored = json.loads(json.dumps(model.model_dump(mode="json")))
