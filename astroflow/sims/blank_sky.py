@@ -47,6 +47,8 @@ BLOCKS = 36
 LEAST_BLOCKS = 4
 WHITE_LAGS = 2
 WHITE_CHANCE = 1e-3
+MASKING_ERROR = 0.005
+"""What finding sources may do to a correlation, and what matters to nobody."""
 
 
 class MeasuredCorrelation(NamedTuple):
@@ -63,12 +65,12 @@ class MeasuredCorrelation(NamedTuple):
 
     @property
     def is_white(self) -> bool:
-        """Whether lags up to two pixels are what independent noise gives: a chi-squared that one white image in a thousand exceeds."""
+        """Whether lags up to two pixels are what independent noise gives: a chi-squared that one such image in a thousand exceeds."""
         middle = len(self.error) // 2
         reach = min(WHITE_LAGS, middle)
         near = np.s_[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
         # each lag and its opposite are one number, and lag 0 says nothing
-        ratios = (self.correlation[near] / np.where(self.error[near] > 0, self.error[near], np.inf)).ravel()[: (2 * reach + 1) ** 2 // 2]
+        ratios = (self.correlation[near] / np.hypot(self.error[near], MASKING_ERROR)).ravel()[: (2 * reach + 1) ** 2 // 2]
         return bool((ratios**2).sum() < stats.chi2.isf(WHITE_CHANCE, len(ratios)))
 
 

@@ -103,6 +103,14 @@ def test_stamps_of_one_survey_count_together():
     assert 0.001 < measured.error[4, 5] < 0.02
 
 
+def test_independent_pixels_are_rarely_taken_for_correlated_ones_and_correlated_ones_never_for_independent():
+    rng = np.random.default_rng(8)
+    white = [measure_noise_correlation(rng.normal(size=(128, 128)), max_lag=3) for _ in range(40)]
+    assert sum(not measured.is_white for measured in white) <= 2
+    slight = np.array([[0.01, 0.03, 0.01], [0.04, 1, 0.04], [0.01, 0.03, 0.01]])
+    assert not any(measure_noise_correlation(blank(slight, 300, seed), max_lag=3).is_white for seed in range(10))
+
+
 def test_what_the_background_takes_away_is_as_stated():
     correlation = repaired(GaussianCorrelation(sigma_pixels=2.0).map)[0]
     expected = whole(correlation)
