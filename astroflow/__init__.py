@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from astroflow.sims import Parameters as Parameters
     from astroflow.sims import Simulator as Simulator
     from astroflow.sims import load_simulator as load_simulator
+    from astroflow.sims.blank_sky import measure_noise_correlation as measure_noise_correlation
     from astroflow.training.general import train_estimator as train_estimator
     from astroflow.types import Simulation as Simulation
     from astroflow.types import Stamps as Stamps
@@ -38,6 +39,7 @@ _HOMES = {
     "Stamps": "astroflow.types",
     "load_posterior": "astroflow.posteriors.bundle",
     "load_simulator": "astroflow.sims",
+    "measure_noise_correlation": "astroflow.sims.blank_sky",
     "train_estimator": "astroflow.training.general",
 }
 

@@ -184,6 +184,9 @@ def query(
     gain: Annotated[
         float | None, typer.Option(help="Electrons per image unit; else GAIN of the header, else no photon noise.", show_default=False)
     ] = None,
+    noise_correlation: Annotated[
+        Path | None, typer.Option(help="FITS image of the noise's correlation; else the bundle's own.", show_default=False)
+    ] = None,
     x: Annotated[float | None, typer.Option(help="Pixel column of the galaxy, from 0; the centre otherwise.", show_default=False)] = None,
     y: Annotated[float | None, typer.Option(help="Pixel row of the galaxy, from 0; the centre otherwise.", show_default=False)] = None,
     draws: Annotated[int, typer.Option(min=64, help="Posterior draws.")] = 2000,
@@ -197,8 +200,8 @@ def query(
 
     result = run_query(
         image, psf=psf, bundle=bundle, out=out, rms=rms, rms_includes_source=rms_includes_source, mask=mask, hdu=hdu, psf_hdu=psf_hdu,
-        zero_point=zero_point, pixel_scale_arcsec=pixel_scale, psf_oversampling=psf_oversampling, gain=gain, x=x, y=y, n_draws=draws,
-        seed=seed,
+        zero_point=zero_point, pixel_scale_arcsec=pixel_scale, psf_oversampling=psf_oversampling, gain=gain,
+        noise_correlation=noise_correlation, x=x, y=y, n_draws=draws, seed=seed,
     )  # fmt: skip
     names = flag_names(result.flags)
     _say([*result.remarks, *result.lines, f"flags: {', '.join(names) or 'none'}"])
@@ -219,6 +222,29 @@ def run(
 
     _say(run_pipeline(recipe, out=out, scheduler=scheduler, workers=workers))
     _result([out], {}, as_json)
+
+
+@app.command("noise-correlation")
+def noise_correlation(
+    images: Annotated[list[Path], typer.Argument(help="FITS images of one survey and band.", metavar="IMAGE...")],
+    out: Annotated[Path, typer.Option(help="FITS file for the map and its errors.", show_default=False)],
+    mask: Annotated[list[Path] | None, typer.Option(help="FITS image, nonzero = ignore; once per image.", show_default=False)] = None,
+    rms: Annotated[
+        list[Path] | None, typer.Option(help="FITS noise map that the image is divided by; once per image.", show_default=False)
+    ] = None,
+    hdu: Annotated[str | None, typer.Option(help="Number or name of the images' HDU.", show_default=False)] = None,
+    max_lag: Annotated[int, typer.Option(min=1, max=32, help="Longest lag along each axis, pixels.")] = 10,
+    background: Annotated[int, typer.Option(min=4, help="Side of the boxes whose mean is taken off, pixels.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the noise's correlation on blank sky, for recipes and queries."""
+    from astroflow.pipelines.noise_correlation import noise_correlation as run_noise_correlation
+
+    report = run_noise_correlation(
+        images, out=out, masks=mask or (), rms=rms or (), hdu=hdu, max_lag=max_lag, background_pixels=background
+    )  # fmt: skip
+    _say(report.lines)
+    _result([out], {"lag_x": report.lag_x, "lag_y": report.lag_y, "is_white": report.is_white}, as_json)
 
 
 @app.command()

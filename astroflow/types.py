@@ -18,6 +18,9 @@ Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """Called as ``progress(stage, done, total, figures)`` while something long goes on."""
 
+CORRELATION_TOLERANCE = 1e-4
+"""How far a noise correlation may be from one at lag 0 and from its own mirror image: what rounding does."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stamps:
@@ -53,14 +56,17 @@ class Stamps:
     psf_oversampling : int, optional
         PSF pixels per image pixel along one side.
     noise_correlation : array_like, optional
-        Stationary pixel correlation of the noise. Only None (independent pixels) is supported.
+        ``(N, B, L, L)`` with odd L, of the noise in `rms`: element ``[L // 2 + dy, L // 2 + dx]`` is the correlation of two pixels of the
+        stamp (binned ones where it is binned) that lie ``(dx, dy)`` apart; beyond, it is zero. ``(L, L)`` and ``(B, L, L)`` serve every
+        object. None: not stated, which a posterior takes for the correlation it was trained with; ``[[1.0]]`` states independent pixels.
     ids : sequence of int or str, optional
         Unique names of the objects; 0, 1, ... by default. They seed the posterior draws.
 
     Raises
     ------
     InputError
-        If shapes disagree, ids repeat, or a scalar is out of range.
+        If shapes disagree, ids repeat, a scalar is out of range, or `noise_correlation` is none: not finite, not one at lag 0, beyond
+        one elsewhere, or not the same at opposite lags.
     """
 
     # Typed as what they are once constructed; scalars, lists and None go in.
@@ -74,7 +80,7 @@ class Stamps:
     binning: Array = 1  # type: ignore[assignment]
     band_present: Array = None  # type: ignore[assignment]
     psf_oversampling: int = 1
-    noise_correlation: None = None
+    noise_correlation: Array | None = None
     ids: Array = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
@@ -109,7 +115,7 @@ class Stamps:
             raise InputError(f"`psf_oversampling` must be one number; got shape {oversampling.shape}")
         put("psf_oversampling", int(oversampling))
         if self.noise_correlation is not None:
-            raise InputError("`noise_correlation` must be None: correlated noise is not supported by this version")
+            put("noise_correlation", _correlation_array(self.noise_correlation, n, bands))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -130,18 +136,15 @@ class Stamps:
         if isinstance(rows, int | np.integer):
             position = range(len(self))[rows]  # an IndexError past the end, which also ends a loop over the stamps
             rows = slice(position, position + 1)
-        picked = {
-            f.name: getattr(self, f.name)[rows]
-            for f in fields(self)
-            if f.name in ("images", "psf", "rms", "mask", "gain", "band_present", "binning", "ids")
-        }
-        return replace(self, **picked)
+        by_row = ("images", "psf", "rms", "mask", "gain", "band_present", "binning", "noise_correlation", "ids")
+        given = {name: getattr(self, name) for name in by_row}
+        return replace(self, **{name: value[rows] for name, value in given.items() if value is not None})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Stamps):
             return NotImplemented
         pairs = [(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
-        return all((np.array_equal(a, b, equal_nan=a.dtype.kind == "f") if isinstance(a, np.ndarray) else a == b) for a, b in pairs)
+        return all(_equal(a, b) for a, b in pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +167,8 @@ class Cutout:
         Pixel position of the object in `image`; its centre, ``((W-1)/2, (H-1)/2)``, unless given.
     gain : float
         Electrons per image unit; infinite for none.
+    noise_correlation : ndarray or None
+        ``(B, L, L)``, of native pixels; otherwise as in `Stamps`.
     size_pixels : float or None
         A guess of the half-light radius, native pixels, that helps to choose the binning.
     flags : int
@@ -183,6 +188,7 @@ class Cutout:
     x: float | None = None
     y: float | None = None
     gain: float = np.inf
+    noise_correlation: Array | None = None
     size_pixels: float | None = None
     flags: int = 0
     note: str = ""
@@ -211,7 +217,7 @@ class Simulation:
     """Parameters and the stamps drawn with them.
 
     `theta` is ``(N, P)`` float32 in physical units; `snr` ``(N,)`` is the true signal-to-noise ratio
-    ``sqrt(m^T C0^-1 m)`` over unmasked pixels.
+    ``sqrt(m^T C0^-1 m)`` over unmasked pixels; where noise is correlated, that of pixels weighted as if it were not.
     """
 
     theta: Array
@@ -236,8 +242,16 @@ class Simulation:
         stamps = Stamps(
             images=stack("images"), psf=stack("psf"), rms=stack("rms"), mask=stack("mask"), gain=stack("gain"),
             binning=stack("binning"), ids=stack("ids"), zero_point=first.zero_point, pixel_scale_arcsec=first.pixel_scale_arcsec,
+            noise_correlation=None if first.noise_correlation is None else stack("noise_correlation"),
         )  # fmt: skip
         return cls(theta=np.concatenate([p.theta for p in parts]), stamps=stamps, snr=np.concatenate([p.snr for p in parts]))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    arrays = [isinstance(value, np.ndarray) for value in (one, other)]
+    if all(arrays):
+        return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    return not any(arrays) and bool(one == other)
 
 
 def _numeric(name: str, value: Any) -> Array:
@@ -307,6 +321,29 @@ def _psf_array(value: Any, n: int, bands: int) -> Array:
         return np.ascontiguousarray(np.broadcast_to(psf, (n, bands, *psf.shape[2:])))
     except ValueError:
         raise InputError(f"`psf` has shape {np.shape(value)}; expected {(n, bands)} + (h, w)") from None
+
+
+def _correlation_array(value: Any, n: int, bands: int) -> Array:
+    given = _numeric("noise_correlation", value)
+    expected = "expected (L, L), (B, L, L) or (N, B, L, L) with odd L"
+    if given.ndim not in (2, 3, 4) or given.shape[-1] != given.shape[-2] or given.shape[-1] % 2 == 0:
+        raise InputError(f"`noise_correlation` has shape {given.shape}; {expected}")
+    try:
+        maps = np.broadcast_to(given, (n, bands, *given.shape[-2:]))
+    except ValueError:
+        raise InputError(f"`noise_correlation` has shape {given.shape} for {n} objects in {bands} bands; {expected}") from None
+    if not np.isfinite(given).all():
+        raise InputError("`noise_correlation` holds values that are not finite")
+    middle = given.shape[-1] // 2
+    centre = given[..., middle, middle]
+    if (np.abs(centre - 1) > CORRELATION_TOLERANCE).any():
+        worst = centre.ravel()[np.abs(centre - 1).argmax()]
+        raise InputError(f"`noise_correlation` must be 1 in its middle (lag 0); it is {worst:g}")
+    if (np.abs(given) > 1 + CORRELATION_TOLERANCE).any():
+        raise InputError(f"`noise_correlation` must lie between -1 and 1; the largest value is {np.abs(given).max():g}")
+    if (np.abs(given - given[..., ::-1, ::-1]) > CORRELATION_TOLERANCE).any():
+        raise InputError("`noise_correlation` must be the same at opposite lags: equal to itself turned by 180 degrees")
+    return np.ascontiguousarray(maps)
 
 
 def _checked_ids(ids: Any, n: int) -> Array:

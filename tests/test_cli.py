@@ -54,7 +54,7 @@ def instead(monkeypatch):
 
 
 def test_the_commands():
-    assert COMMANDS == ["config", "demo", "doctor", "infer", "query", "run", "simulate", "train", "validate", "verify"]
+    assert COMMANDS == ["config", "demo", "doctor", "infer", "noise-correlation", "query", "run", "simulate", "train", "validate", "verify"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -111,6 +111,8 @@ def test_no_command_at_all_is_help(cli):
         (["run", "nothing", "--out", "o"], "no pipelines recipe 'nothing'"),
         (["infer", "nothing", "--bundle", "b", "--out", "o"], "no catalogs recipe 'nothing'"),
         (["query", "none.fits", "--psf", "p", "--bundle", "b", "--out", "o"], "image none.fits does not exist"),
+        (["noise-correlation", "none.fits", "--out", "map.fits"], "image none.fits does not exist"),
+        (["noise-correlation", "none.fits"], "Missing option '--out'"),
         (["verify", "nowhere"], "nowhere holds no inference run"),
         (["validate", "nowhere", "--out", "o"], "nowhere is no bundle"),
         (["config", "estimater"], "no recipe kind 'estimater'; known: simulator, estimator, catalog, pipeline. Did you mean 'estimator'?"),
@@ -242,6 +244,8 @@ def test_query_hands_on_its_options(cli, instead):
         "SCI",
         "--pixel-scale",
         "0.2",
+        "--noise-correlation",
+        "map.fits",
         "--x",
         "3.5",
         "--json",
@@ -252,6 +256,7 @@ def test_query_hands_on_its_options(cli, instead):
     ((image, options),) = calls
     assert image == Path("g.fits")
     given = {"psf": Path("p.fits"), "rms": "0.3", "hdu": "SCI", "pixel_scale_arcsec": 0.2, "x": 3.5, "y": None, "gain": None}
+    given |= {"noise_correlation": Path("map.fits")}
     assert given.items() <= options.items()
 
 

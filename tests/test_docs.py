@@ -56,6 +56,19 @@ def test_the_code_of_extending_runs(written):
     assert namespace["simulation"].theta.shape == (4, 4)
 
 
+def test_the_code_of_noise_runs():
+    (code,) = (code for language, code in blocks("noise.md") if language == "python")
+    exec(compile(code, "docs/noise.md", "exec"), {})
+
+
+def test_the_noise_recipe_of_noise_is_one():
+    from astroflow.sims.recipe import part_model
+
+    (recipe,) = (yaml.safe_load(code)["noise"] for language, code in blocks("noise.md") if language == "yaml" and code.startswith("noise:"))
+    model = part_model("noise", recipe["kind"]).model_validate(recipe)
+    assert model.correlation.map.shape == (21, 21)
+
+
 def test_the_entry_points_and_the_recipe_of_extending_work_once_installed(written):
     (toml,) = (code for language, code in blocks("extending.md") if language == "toml")
     (recipe,) = (code for language, code in blocks("extending.md") if language == "yaml")

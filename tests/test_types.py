@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astroflow.errors import InputError
-from astroflow.types import Noiseless, Stamps
+from astroflow.types import Noiseless, Simulation, Stamps
 
 
 def make(n=3, bands=1, height=8, width=6, **changes):
@@ -124,7 +124,16 @@ def test_one_psf_serves_all_or_each_its_own(shape, n, bands):
         ({"psf_oversampling": 1.5}, "`psf_oversampling` must be a whole number"),
         ({"psf_oversampling": None}, "`psf_oversampling` must be a whole number"),
         ({"psf_oversampling": [1, 2]}, "`psf_oversampling` must be one number"),
-        ({"noise_correlation": np.ones((3, 3))}, "correlated noise is not supported"),
+        ({"noise_correlation": np.ones(3)}, r"`noise_correlation` has shape \(3,\); expected \(L, L\), \(B, L, L\) or \(N, B, L, L\) with odd L"),
+        ({"noise_correlation": np.ones((2, 2))}, "with odd L"),
+        ({"noise_correlation": np.ones((3, 5))}, "with odd L"),
+        ({"noise_correlation": np.ones((2, 3, 3))}, r"has shape \(2, 3, 3\) for 3 objects in 1 bands"),
+        ({"noise_correlation": np.ones((4, 1, 3, 3))}, "for 3 objects in 1 bands"),
+        ({"noise_correlation": "cosmos"}, "`noise_correlation` must be numbers"),
+        ({"noise_correlation": [[0, 0, 0], [np.nan, 1, np.nan], [0, 0, 0]]}, "`noise_correlation` holds values that are not finite"),
+        ({"noise_correlation": [[0, 0, 0], [0.5, 2, 0.5], [0, 0, 0]]}, r"must be 1 in its middle \(lag 0\); it is 2"),
+        ({"noise_correlation": [[0, 0, 0], [-1.5, 1, -1.5], [0, 0, 0]]}, "must lie between -1 and 1; the largest value is 1.5"),
+        ({"noise_correlation": [[0, 0, 0], [0.2, 1, 0.3], [0, 0, 0]]}, "must be the same at opposite lags"),
         ({"ids": [1, 2]}, "one per image: expected 3"),
         ({"ids": [1, 2, 1]}, "these come more than once: 1"),
         ({"ids": ["a", "a", "b"]}, "these come more than once: a"),
@@ -200,6 +209,45 @@ def test_one_row_is_a_batch_and_a_loop_over_stamps_ends():
     assert [one.ids[0] for one in stamps] == ["a", "b", "c"]
     with pytest.raises(IndexError):
         stamps[3]
+
+
+CORRELATION = np.array([[0.1, 0.2, 0.0], [0.4, 1.0, 0.4], [0.0, 0.2, 0.1]])
+
+
+def test_one_noise_correlation_serves_every_object_and_band():
+    assert make().noise_correlation is None
+    for map_ in (CORRELATION, CORRELATION.tolist(), CORRELATION[None], np.broadcast_to(CORRELATION, (3, 2, 3, 3))):
+        got = make(n=3, bands=2, noise_correlation=map_).noise_correlation
+        assert (got.shape, got.dtype) == ((3, 2, 3, 3), np.float32)
+        assert np.array_equal(got, np.broadcast_to(CORRELATION.astype(np.float32), got.shape))
+        assert got.flags.c_contiguous
+    by_band = np.stack([CORRELATION, CORRELATION.T])
+    assert np.array_equal(make(n=3, bands=2, noise_correlation=by_band).noise_correlation[2, 1], CORRELATION.T.astype(np.float32))
+    assert make(noise_correlation=[[1.0]]).noise_correlation.shape == (3, 1, 1, 1)
+    assert make(n=0, noise_correlation=CORRELATION).noise_correlation.shape == (0, 1, 3, 3)
+
+
+def test_noise_correlations_belong_to_their_rows():
+    share = np.linspace(0, 1, 5)[:, None, None, None]
+    maps = share * CORRELATION + (1 - share) * (np.arange(9).reshape(3, 3) == 4)
+    stamps = make(n=5, noise_correlation=maps)
+    assert np.array_equal(stamps[[3, 1]].noise_correlation, maps[[3, 1]].astype(np.float32))
+    assert stamps == make(n=5, noise_correlation=maps)
+    assert stamps != make(n=5, noise_correlation=CORRELATION)
+    assert stamps != make(n=5)
+    assert make(n=5) != stamps
+    assert make(n=5)[2].noise_correlation is None
+
+
+def test_simulations_are_joined_with_their_noise_correlations():
+    def simulation(first, correlation):
+        stamps = make(n=2, ids=[first, first + 1], noise_correlation=correlation)
+        return Simulation(theta=np.zeros((2, 3), np.float32), stamps=stamps, snr=np.ones(2))
+
+    both = Simulation.joined([simulation(0, CORRELATION), simulation(2, CORRELATION.T)])
+    expected = np.stack([CORRELATION, CORRELATION, CORRELATION.T, CORRELATION.T])[:, None]
+    assert np.array_equal(both.stamps.noise_correlation, expected.astype(np.float32))
+    assert Simulation.joined([simulation(0, None), simulation(2, None)]).stamps.noise_correlation is None
 
 
 def test_stamps_are_equal_when_everything_is():

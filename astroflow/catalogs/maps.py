@@ -9,11 +9,12 @@ the background's rms, taken as the tenth percentile of the map in the cutout. Wi
 galaxy's photon noise is the map's.
 """
 
-__all__ = ["mask_of", "neighbours_of", "rms_of"]
+__all__ = ["mask_of", "neighbours_of", "rms_of", "stated_correlation"]
 
 import numpy as np
 
 from astroflow.catalogs.recipe import MaskMap, NoiseMap
+from astroflow.sims.noise_correlation import NoiseCorrelation
 from astroflow.types import Array
 
 BACKGROUND_PERCENTILE = 10
@@ -56,6 +57,11 @@ def rms_of(noise: NoiseMap, values: Array, image: Array, gain: float) -> tuple[A
             cleaned = np.sqrt(np.maximum(rms.astype(np.float64) ** 2 - photon, floor**2))
             rms = np.where(good, np.minimum(cleaned, rms), rms)
     return rms.astype(np.float32), no_data
+
+
+def stated_correlation(correlation: NoiseCorrelation | None) -> Array | None:
+    """Return a recipe's noise correlation as a cutout has it, ``(1, L, L)`` float32, or None."""
+    return None if correlation is None else correlation.map[None].astype(np.float32)
 
 
 def mask_of(mask: MaskMap, values: Array) -> Array:

@@ -21,6 +21,7 @@ from astroflow.catalogs.posterior_table import write_parquet
 from astroflow.errors import ConfigError
 from astroflow.randomness import generator, standard_normals
 from astroflow.sims import Simulator
+from astroflow.sims.correlation import correlated_normals
 from astroflow.sims.noise import add_noise
 from astroflow.types import Array
 
@@ -28,6 +29,7 @@ CENTRE_RA, CENTRE_DEC, NORTH_DEGREES = 150.1, 2.2, 20.0
 FIRST_ID = 10_000_000_001
 UNUSABLE_SHARE = 0.04
 NOISE_VARIATION = 0.1
+CORRELATION = "noise_correlation.fits"
 TROUBLES = ("off the tile", "no position", "under a mask", "dead pixels")
 
 
@@ -86,7 +88,11 @@ def write_mock_survey(simulator: Simulator, out: str | Path, n_objects: int = 50
         _add(clean, point.observed(galaxy, scale, 1, 2 * size), corners[row])
     rms = (float(levels.rms[0, 0]) * _variation(height, width)).astype(np.float32)
     normals = standard_normals(seed, "survey pixels", np.arange(height), (width,))
-    image = add_noise(clean[None, None].astype(np.float32), rms, np.array([[gain]]), normals[None, None])[0, 0]
+    correlation, sky = simulator.noise_correlation, None
+    if correlation is not None:
+        sky = correlated_normals(generator(seed, "survey sky"), correlation, np.ones(1, np.int64), (height, width))
+        write_fits_image(folder / CORRELATION, correlation)
+    image = add_noise(clean[None, None].astype(np.float32), rms, np.array([[gain]]), normals[None, None], sky)[0, 0]
     mask = _spoil(image, corners, trouble)
 
     wcs = _wcs(width, height, scale)
@@ -214,6 +220,9 @@ def _recipe(files: MockSurvey, simulator: Simulator, seed: int, *, has_gain: boo
         "zero_point": "MAGZERO",
         "pixel_scale_arcsec": simulator.stamp.pixel_scale_arcsec,
     }
+    if simulator.noise_correlation is not None:
+        # the whole file: what lies beyond it is uncorrelated
+        data["noise"]["correlation"] = {"kind": "image", "path": CORRELATION, "max_lag": len(simulator.noise_correlation) // 2}
     if has_gain:
         data["gain"] = "GAIN"
     return "# A mock survey tile; paths are relative to this file.\n" + yaml.safe_dump(data, sort_keys=False)

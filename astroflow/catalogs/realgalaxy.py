@@ -15,6 +15,7 @@ import numpy as np
 
 from astroflow.catalogs.fits_files import FitsFile, FitsImage
 from astroflow.catalogs.image_set import SCALE_TOLERANCE
+from astroflow.catalogs.maps import stated_correlation
 from astroflow.catalogs.recipe import RealGalaxyRecipe
 from astroflow.catalogs.rows import NO_INDEX, Rows
 from astroflow.catalogs.sky import SkyFrame
@@ -101,6 +102,7 @@ class RealGalaxySource(Source):
             mask=np.zeros((1, *image.shape), bool), psf=psf[None], zero_point=self.recipe.zero_point,
             pixel_scale_arcsec=self.recipe.pixel_scale_arcsec, x=x - columns.start, y=y - rows.start,
             gain=math.inf if self.recipe.gain is None else self.recipe.gain,
+            noise_correlation=stated_correlation(self.recipe.noise_correlation),
         )  # fmt: skip
 
     def _image(self, name: str, hdu: int, session: _Session, what: str) -> Array:

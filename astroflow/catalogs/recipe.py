@@ -15,6 +15,7 @@ import pydantic
 from astroflow.catalogs.paths import template_fields
 from astroflow.config import Recipe, RecipePath, find_recipe, parse_recipe, read_yaml
 from astroflow.errors import ConfigError, nearest
+from astroflow.sims.noise_correlation import NoiseCorrelation
 
 Name = Annotated[str, pydantic.Field(min_length=1)]
 
@@ -94,6 +95,8 @@ class NoiseMap(Recipe):
     """The map's rms is this many times the scatter of the pixels (1.47 for Euclid's, which folds correlations in); it is divided out."""
     includes_source: bool = False
     """The map holds the galaxies' own photon noise. With a gain it is taken out, and comes back from the model; without, it stays."""
+    correlation: NoiseCorrelation | None = None
+    """Correlation of neighbouring pixels' noise; kinds: values, image, power_spectrum, gaussian, cosmos. The bundle's own if left out."""
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> "NoiseMap":
@@ -239,6 +242,8 @@ class RealGalaxyRecipe(_Source):
     """AB magnitude of one image unit: 25.94 for ACS F814W in electrons per second."""
     gain: pydantic.PositiveFloat | None = None
     """Electrons per image unit; the exposure time for images in electrons per second."""
+    noise_correlation: NoiseCorrelation | None = None
+    """Correlation of neighbouring pixels' noise; kinds: values, image, power_spectrum, gaussian, cosmos. The bundle's own if left out."""
     subtract_noise_mean: bool = False
     """Subtract the catalog's NOISE_MEAN, the sky that was left in the stamp."""
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from astroflow.catalogs.image_set import ImageSet, cut_window, open_images
+from astroflow.catalogs.maps import stated_correlation
 from astroflow.catalogs.paths import check_descriptors, fill_template
 from astroflow.catalogs.psf_files import PSFStore
 from astroflow.catalogs.recipe import StampsRecipe
@@ -100,6 +101,7 @@ class StampSource(Source):
             identity=self.rows.ids[row].item(), image=image[None], rms=rms[None], mask=mask[None], psf=psf[None], gain=gain,
             x=x - columns.start, y=y - rows.start, zero_point=images.zero_point, pixel_scale_arcsec=self.recipe.pixel_scale_arcsec,
             psf_oversampling=self.recipe.psf.oversampling, size_pixels=self._size(row),
+            noise_correlation=stated_correlation(self.recipe.noise.correlation),
         )  # fmt: skip
 
     def _open(self, row: int, files: ExitStack) -> ImageSet:

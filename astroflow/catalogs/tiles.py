@@ -11,6 +11,7 @@ import numpy as np
 from astropy.wcs import WCS
 
 from astroflow.catalogs.image_set import ImageSet, cut_window, open_images
+from astroflow.catalogs.maps import stated_correlation
 from astroflow.catalogs.paths import fill_template
 from astroflow.catalogs.psf_files import PSFStore
 from astroflow.catalogs.recipe import TilesRecipe
@@ -104,6 +105,7 @@ class TileSource(Source):
             identity=self.rows.ids[row].item(), image=image[None], rms=rms[None], mask=mask[None], psf=psf[None], gain=gain,
             x=x - left, y=y - bottom, zero_point=images.zero_point, pixel_scale_arcsec=self.recipe.pixel_scale_arcsec,
             psf_oversampling=self.recipe.psf.oversampling, size_pixels=self._size(row),
+            noise_correlation=stated_correlation(self.recipe.noise.correlation),
         )  # fmt: skip
 
     def _check_position(self, row: int) -> None:

@@ -22,6 +22,7 @@ from astroflow.posteriors.bundle import load_posterior
 from astroflow.posteriors.flags import UNUSABLE, flag_names
 from astroflow.posteriors.posterior import Posterior
 from astroflow.provenance import provenance, write_json
+from astroflow.sims.noise_correlation import read_noise_correlation
 from astroflow.sims.psf_images import tidy_psf
 from astroflow.sims.recipe import simulator_from_data
 from astroflow.types import Array, Cutout, Stamps
@@ -57,6 +58,7 @@ def query(
     pixel_scale_arcsec: float | None = None,
     psf_oversampling: int = 1,
     gain: float | None = None,
+    noise_correlation: Path | None = None,
     x: float | None = None,
     y: float | None = None,
     n_draws: int = 2000,
@@ -86,6 +88,8 @@ def query(
         PSF pixels per image pixel.
     gain : float, optional
         Electrons per image unit; read from the header's GAIN if left out, and without that photon noise is neglected. Both are said so.
+    noise_correlation : Path, optional
+        FITS image of the correlation of the noise, as `astroflow noise-correlation` writes it; the bundle's own if left out.
     x, y : float, optional
         0-based pixel position of the galaxy; the image's centre if left out.
     n_draws, seed : int
@@ -105,7 +109,8 @@ def query(
         raise InputError(str(error).replace("with `hdu`", "with --psf-hdu")) from None
     posterior = load_posterior(bundle)
     gain = _gain(gain, header, remarks)
-    noise = _noise(rms, pixels, remarks)
+    stated = None if noise_correlation is None else read_noise_correlation(noise_correlation)
+    noise = _noise(rms, pixels, posterior.noise_correlation if stated is None else stated, remarks)
     if rms_includes_source:
         noise = _without_source(noise, pixels, rms, gain)
     cutout = Cutout(
@@ -120,6 +125,7 @@ def query(
         x=x,
         y=y,
         gain=gain,
+        noise_correlation=None if stated is None else stated[None],
     )
     remarks += _psf_remarks(point)
     encoded = posterior.encode([cutout])
@@ -179,7 +185,7 @@ def model_picture(posterior: Posterior, cutout: Cutout, theta: Array) -> tuple[S
     stamps = Stamps(
         images=cutout.image[None], psf=report.images, rms=np.where(bad, 1, cutout.rms)[None], mask=mask[None], gain=np.array(cutout.gain),
         zero_point=cutout.zero_point, pixel_scale_arcsec=cutout.pixel_scale_arcsec, psf_oversampling=cutout.psf_oversampling,
-        ids=np.array([cutout.identity]),
+        noise_correlation=cutout.noise_correlation, ids=np.array([cutout.identity]),
     )  # fmt: skip
     x, y = _centre(cutout.x, cutout.y, cutout.image)
     moved = np.array(theta, np.float64)
@@ -221,7 +227,7 @@ def _like(path: Path, what: str, pixels: Array) -> Array:
     return array
 
 
-def _noise(rms: str | None, pixels: Array, remarks: list[str]) -> Array:
+def _noise(rms: str | None, pixels: Array, correlation: Array | None, remarks: list[str]) -> Array:
     if rms is not None:
         try:
             return np.full(pixels.shape, float(rms), np.float32)
@@ -235,9 +241,13 @@ def _noise(rms: str | None, pixels: Array, remarks: list[str]) -> Array:
         raise InputError("the noise cannot be measured: most pixels equal their neighbours. Give --rms, a noise map or a number")
     if value == 0:
         return np.ones_like(pixels)  # nothing in the image at all, which framing tells better
-    remarks.append(
-        f"--rms was not given: {value:.4g} is assumed, from differences of neighbouring pixels; correlated noise makes that too small"
-    )
+    about = "correlated noise makes that too small"
+    if correlation is not None and len(correlation) > 1:
+        middle = len(correlation) // 2
+        neighbours = float(correlation[middle, middle + 1] + correlation[middle + 1, middle]) / 2
+        value /= np.sqrt(1 - neighbours)
+        about = f"whose noise is taken to have a correlation of {neighbours:.2f}"
+    remarks.append(f"--rms was not given: {value:.4g} is assumed, from differences of neighbouring pixels; {about}")
     return np.full(pixels.shape, value, np.float32)
 
 
@@ -306,7 +316,7 @@ def _sky_frame(header: Any, centre: tuple[float, float], scale: float) -> SkyFra
 
 
 def _plain(cutout: Cutout) -> dict[str, Any]:
-    small = replace(cutout, image=None, rms=None, mask=None, psf=None)
+    small = replace(cutout, image=None, rms=None, mask=None, psf=None, noise_correlation=None)
     return {name: str(value) for name, value in vars(small).items() if value is not None}
 
 

@@ -34,6 +34,7 @@ from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.prior_target import prior_bijector
 from astroflow.posteriors.recipe import Architecture
 from astroflow.sims.fourier.engine import FourierEngine
+from astroflow.sims.noise_correlation import ValuesCorrelation
 from astroflow.sims.parameters import Parameters
 from astroflow.sims.recipe import galaxy_from_data
 from astroflow.sims.sersics import SersicSum
@@ -65,6 +66,8 @@ class BundleConfig(Recipe):
     """The resolved recipe of the simulator."""
     training: dict[str, Any]
     """Seed, sizes, scores and versions of the training."""
+    noise_correlation: ValuesCorrelation | None = None
+    """Correlation of native pixels' noise in training; independent if left out."""
 
 
 def build_estimator(config: BundleConfig, seed: int = 0) -> Estimator:
@@ -131,6 +134,7 @@ def save_bundle(path: Path, posterior: Posterior, golden: Stamps) -> str:
     config = BundleConfig(
         architecture=estimator.architecture, parameters=posterior.parameters, stamp=posterior.stamp,
         forward_model=posterior.forward_model, training=posterior.training,
+        noise_correlation=None if posterior.noise_correlation is None else ValuesCorrelation.of(posterior.noise_correlation),
     )  # fmt: skip
     weights = {f"estimator/{name}": np.asarray(v) for name, v in estimator.variables.items()}
     weights |= {f"familiarity/{name}": value for name, value in posterior.familiarity.to_arrays().items()}
@@ -203,6 +207,7 @@ def load_posterior(path: str | Path) -> Posterior:
     return Posterior(
         estimator=estimator, linearized=linearized, parameters=config.parameters, stamp=config.stamp, familiarity=familiarity,
         forward_model=config.forward_model, digest=str(manifest["digest"]), training=config.training,
+        noise_correlation=None if config.noise_correlation is None else config.noise_correlation.map,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ Three questions, each with a threshold measured on simulations whose noise the n
 (Mahalanobis distances)? A posterior of an unfamiliar object may be confidently wrong, so its row is flagged.
 """
 
-__all__ = ["Familiarity"]
+__all__ = ["Familiarity", "unfamiliar_correlation"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from astroflow.posteriors.flags import Flag
+from astroflow.sims.correlation import aperture_scatter, binned_correlation
 from astroflow.sims.psf_images import measure_psf
 from astroflow.types import Array, Stamps
 
 TAIL = 0.001
 """Share of the simulations that lies beyond a threshold."""
 GAIN_MARGIN = 1.1
+APERTURES = ((1, 4), (4, 1), (2, 2), (4, 4), (8, 8))
+"""Boxes, rows x columns of stamp pixels, in whose sums noise correlations are compared."""
+SCATTER_MARGIN = 1.15
 PSF_FEATURES = 6
 PSF_RESOLUTION = (0.01, 0.01, 0.01, 0.02, 0.01, 0.01)
 """Differences of the PSF features that mean nothing, about one per cent: the same PSF on an image of another size differs as much."""
@@ -128,6 +132,32 @@ def psf_features(stamps: Stamps) -> Array:
     return np.stack(
         [np.log(m["sigma"] * stamps.stamp_scale_arcsec), m["e1"], m["e2"], m["kurtosis"], m["core"], np.log2(stamps.binning)], axis=-1
     )
+
+
+def unfamiliar_correlation(stamps: Stamps, trained: Array | None) -> Array:
+    """Return `OOD_CORRELATION` ``(N,)`` where noise sums to another scatter than the training's, by more than 15 % in any of `APERTURES`.
+
+    Parameters
+    ----------
+    stamps : Stamps
+        Framed stamps.
+    trained : ndarray or None
+        ``(L, L)`` correlation of native pixels' noise in training; None for independent pixels.
+    """
+    if stamps.noise_correlation is None or not len(stamps):
+        return np.zeros(len(stamps), np.int64)
+    native = np.ones((1, 1)) if trained is None else trained
+    odd: dict[tuple[int, bytes], bool] = {}
+    bits = np.zeros(len(stamps), np.int64)
+    for row, (b, given) in enumerate(zip(stamps.binning.tolist(), stamps.noise_correlation[:, 0], strict=True)):
+        key = (b, given.tobytes())
+        if key not in odd:
+            expected = binned_correlation(native, b)[0]
+            ratios = np.array([aperture_scatter(given, *box) / aperture_scatter(expected, *box) for box in APERTURES])
+            # a map that is no correlation of any noise has no scatter at all
+            odd[key] = not (np.maximum(ratios, 1 / ratios) <= SCATTER_MARGIN).all()
+        bits[row] = int(Flag.OOD_CORRELATION) * odd[key]
+    return bits
 
 
 def _photon(stamps: Stamps) -> Array:

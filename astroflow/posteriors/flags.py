@@ -51,12 +51,16 @@ class Flag(IntFlag):
     """The posterior leans on a bound of the prior: the bound decides, not the data."""
     OOD_GAIN = 1 << 21
     """The gain, electrons per image unit, is outside the training range."""
+    OOD_CORRELATION = 1 << 22
+    """The noise is correlated otherwise than in training."""
 
 
 UNUSABLE = int(Flag.NO_DATA | Flag.BAD_POSITION | Flag.NO_SIGNAL | Flag.BAD_PSF | Flag.BAD_RMS | Flag.READ_ERROR | Flag.CENTRE_MASKED)
 """Any of these bits: no posterior, parameters are null."""
 
-SUSPECT = int(Flag.CROPPED | Flag.OOD_PSF | Flag.OOD_RMS | Flag.OOD_GAIN | Flag.OOD_IMAGE | Flag.LOW_SNR | Flag.AT_BOUND)
+SUSPECT = int(
+    Flag.CROPPED | Flag.OOD_PSF | Flag.OOD_RMS | Flag.OOD_GAIN | Flag.OOD_CORRELATION | Flag.OOD_IMAGE | Flag.LOW_SNR | Flag.AT_BOUND
+)
 """Any of these bits, and none above: a posterior that may mislead."""
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from astroflow.errors import InputError
 from astroflow.posteriors.flags import UNUSABLE, Flag
 from astroflow.sims.binning import bin_images, bin_mask, bin_rms
+from astroflow.sims.correlation import binned_correlation
 from astroflow.sims.psf_images import psf_at_stamp_scale, tidy_psf
 from astroflow.sims.stamp import StampSpec
 from astroflow.types import Array, Cutout, Stamps
@@ -55,9 +56,10 @@ class _Part(NamedTuple):
     shift: tuple[float, float]
     flags: int
     note: str
+    correlation: Array | None = None
 
 
-def frame(observed: Stamps | Sequence[Cutout], spec: StampSpec) -> Framed:
+def frame(observed: Stamps | Sequence[Cutout], spec: StampSpec, noise_correlation: Array | None = None) -> Framed:
     """Frame stamps or cutouts for a network.
 
     Parameters
@@ -66,11 +68,13 @@ def frame(observed: Stamps | Sequence[Cutout], spec: StampSpec) -> Framed:
         Native-scale observations. Stamps that already have the network's size and a binning above one are kept as they are.
     spec : StampSpec
         What the network takes.
+    noise_correlation : ndarray, optional
+        ``(L, L)`` correlation of native pixels' noise where an observation states none; independent pixels if left out.
 
     Raises
     ------
     InputError
-        If the pixel scale contradicts the network's by more than 1 %, or there is more than one band.
+        If the pixel scale contradicts the network's by more than 1 %, there is more than one band, or a noise correlation is none.
     """
     kept: list[int | None]
     if isinstance(observed, Stamps):
@@ -88,7 +92,7 @@ def frame(observed: Stamps | Sequence[Cutout], spec: StampSpec) -> Framed:
             _check_cutout(cutout, spec)
         if len({isinstance(c.identity, str) for c in cutouts}) > 1:
             raise InputError("the cutouts' identities must be all integers or all strings; got both")
-    parts = [_frame_one(c, spec, k) for c, k in zip(cutouts, kept, strict=True)]
+    parts = [_frame_one(c, spec, k, noise_correlation) for c, k in zip(cutouts, kept, strict=True)]
     psf, psf_flags = _frame_psfs(cutouts, [p.binning for p in parts], kept, spec)
     flags = np.array([p.flags for p in parts], np.int64) | psf_flags
     size = spec.size
@@ -105,6 +109,7 @@ def frame(observed: Stamps | Sequence[Cutout], spec: StampSpec) -> Framed:
         images=images * scaled, psf=psf, rms=rms * scaled, mask=mask, gain=(gain / factor)[:, None],
         binning=np.array([p.binning for p in parts]),
         zero_point=spec.zero_point, pixel_scale_arcsec=spec.pixel_scale_arcsec, ids=np.array([c.identity for c in cutouts]),
+        noise_correlation=_joined([p.correlation for p in parts]),
     )  # fmt: skip
     shift = np.array([p.shift for p in parts]).reshape(-1, 2) * spec.pixel_scale_arcsec
     notes = [p.note or _psf_note(int(f)) for p, f in zip(parts, psf_flags, strict=True)]
@@ -126,6 +131,10 @@ def _check_cutout(cutout: Cutout, spec: StampSpec) -> None:
             raise InputError(f"the {part} of {name} has shape {np.shape(given)}, its image {shape}")
     if cutout.psf is not None and (np.ndim(cutout.psf) != 3 or len(cutout.psf) != 1):
         raise InputError(f"the PSF of {name} must be (1, h, w), one band; got shape {np.shape(cutout.psf)}")
+    if cutout.noise_correlation is not None:
+        lags = np.shape(cutout.noise_correlation)
+        if len(lags) != 3 or lags[0] != 1 or lags[1] != lags[2] or lags[1] % 2 == 0:
+            raise InputError(f"the noise correlation of {name} must be (1, L, L), one band, with odd L; got shape {lags}")
 
 
 def _check_scale(scale: float, spec: StampSpec, what: str) -> None:
@@ -142,6 +151,7 @@ def _as_cutout(stamps: Stamps, i: int) -> Cutout:
         identity=stamps.ids[i].item(), image=stamps.images[i] if present else None, rms=stamps.rms[i], mask=stamps.mask[i],
         psf=stamps.psf[i], zero_point=stamps.zero_point, pixel_scale_arcsec=stamps.pixel_scale_arcsec,
         psf_oversampling=stamps.psf_oversampling, gain=float(stamps.gain[i, 0]),
+        noise_correlation=None if stamps.noise_correlation is None else stamps.noise_correlation[i],
         flags=0 if present else int(Flag.NO_DATA), note="" if present else "no band was observed",
     )  # fmt: skip
 
@@ -151,7 +161,16 @@ def _blank(spec: StampSpec, flags: int, note: str) -> _Part:
     return _Part(zeros, zeros + 1, zeros.astype(bool), spec.binning[0], (0.0, 0.0), flags, note)
 
 
-def _frame_one(cutout: Cutout, spec: StampSpec, kept_binning: int | None) -> _Part:
+def _joined(maps: list[Array | None]) -> Array | None:
+    """Return maps of any sides as one array ``(N, 1, L, L)``; independent pixels where there is none."""
+    reach = max((len(m) // 2 for m in maps if m is not None), default=None)
+    if reach is None:
+        return None
+    independent = np.ones((1, 1))
+    return np.stack([np.pad(m, reach - len(m) // 2)[None] for m in (independent if m is None else m for m in maps)])
+
+
+def _frame_one(cutout: Cutout, spec: StampSpec, kept_binning: int | None, typical: Array | None) -> _Part:
     flags = int(cutout.flags)
     if cutout.image is None or flags & UNUSABLE:
         return _blank(spec, flags | (0 if flags & UNUSABLE else int(Flag.NO_DATA)), cutout.note or "no image")
@@ -175,10 +194,13 @@ def _frame_one(cutout: Cutout, spec: StampSpec, kept_binning: int | None) -> _Pa
     if (bad_value | bad_noise)[~given].any():
         flags |= Flag.PIXELS_REPAIRED
     image, rms = np.where(mask, 0, image), np.where(mask, 1, rms)
+    native = typical if cutout.noise_correlation is None else cutout.noise_correlation[0]
     if kept_binning is not None:
         binning, shift = kept_binning, (0.0, 0.0)
         if binning not in spec.binning:
             raise InputError(f"stamp {cutout.identity!r} has binning {binning}; this bundle takes {list(spec.binning)}")
+        # what a binned stamp says of its noise is about its own pixels
+        steps = binning if cutout.noise_correlation is None else 1
     else:
         guess = cutout.size_pixels
         radius = guess if guess is not None and 0 < guess < np.inf else apparent_radius(image[0], rms[0], mask[0], x, y)
@@ -186,8 +208,9 @@ def _frame_one(cutout: Cutout, spec: StampSpec, kept_binning: int | None) -> _Pa
         if radius > CROPPED_SHARE * spec.size * binning:
             flags |= Flag.CROPPED
         image, rms, mask, shift = _cut(image, rms, mask, x, y, spec.size * binning)
-        image, rms, mask = bin_images(image, binning), bin_rms(rms, binning), bin_mask(mask, binning)
-        image = np.where(mask, 0, image)
+        image, rms, mask = bin_images(image, binning), bin_rms(rms, binning, native), bin_mask(mask, binning)
+        image, steps = np.where(mask, 0, image), binning
+    correlation = None if native is None else binned_correlation(native, steps)[0]
     if mask.all():
         return _blank(spec, flags | Flag.NO_DATA, "no usable pixel near the object")
     good = image[~mask]
@@ -198,7 +221,7 @@ def _frame_one(cutout: Cutout, spec: StampSpec, kept_binning: int | None) -> _Pa
         return _blank(spec, flags | Flag.CENTRE_MASKED, "the pixels at the object's centre are masked")
     if mask.mean() > MASKED_LIMIT:
         flags |= Flag.MASKED
-    return _Part(image, rms, mask, binning, shift, flags, cutout.note)
+    return _Part(image, rms, mask, binning, shift, flags, cutout.note, correlation)
 
 
 def _cut(image: Array, rms: Array, mask: Array, x: float, y: float, side: int) -> tuple[Array, Array, Array, tuple[float, float]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from astroflow.errors import InputError
 from astroflow.posteriors.estimator import Estimator
-from astroflow.posteriors.familiarity import Familiarity
+from astroflow.posteriors.familiarity import Familiarity, unfamiliar_correlation
 from astroflow.posteriors.flags import Flag, quality
 from astroflow.posteriors.framing import Framed, frame
 from astroflow.posteriors.inputs import network_inputs
@@ -70,6 +70,8 @@ class Posterior:
     """The bundle's identity, empty before it is saved."""
     training: dict[str, Any] = field(default_factory=dict)
     """How it was trained."""
+    noise_correlation: Array | None = None
+    """``(L, L)`` correlation of native pixels' noise in training, which stamps that state none are taken to have; None: independent."""
 
     def encode(self, stamps: Stamps | Sequence[Cutout], least_snr: float | None = None) -> Encoded:
         """Frame and encode stamps or cutouts, once.
@@ -86,10 +88,11 @@ class Posterior:
         InputError
             If the pixel scale or the number of bands contradicts the bundle. Bad pixels, PSFs and noise become flags.
         """
-        framed = frame(stamps, self.stamp)
+        framed = frame(stamps, self.stamp, self.noise_correlation)
         context, extra = self.estimator.encode(network_inputs(framed.stamps))
         snr = np.exp(extra["log_snr"].astype(np.float64))
         flags = framed.flags | np.where(framed.usable, self.familiarity.flags(framed.stamps, context), 0)
+        flags |= np.where(framed.usable, unfamiliar_correlation(framed.stamps, self.noise_correlation), 0)
         flags |= np.where(framed.usable & (snr < LOW_SNR), int(Flag.LOW_SNR), 0)
         fits, fitted = self._fit(framed, context, snr, least_snr)
         return Encoded(framed=framed, context=context, snr=np.where(framed.usable, snr, np.nan), flags=flags, fitted=fitted, fits=fits)

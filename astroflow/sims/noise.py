@@ -1,11 +1,12 @@
 """Noise: how uncertain each pixel is, and one realisation of it.
 
-Pixels are independent and Gaussian with variance ``rms**2 + max(model, 0) / gain``: sky and read noise in the rms map,
+Pixels are Gaussian with variance ``rms**2 + max(model, 0) / gain``: sky and read noise in the rms map,
 the galaxy's own photon noise through the gain (electrons per image unit). The Gaussian form of photon noise is what the
 likelihood of this project uses; it differs from Poisson only where a pixel holds a few electrons in all, sky included.
+Pixels are independent unless a model has a `correlation`, which is that of the rms part; photon noise stays independent.
 
 `CCDNoise` starts from sky level, gain and read noise; `RMSNoise` from the rms itself, as measured on a survey's images.
-Your own model is any class with `levels`.
+Your own model is any class with `levels`, and a `correlation` if its noise has one.
 """
 
 __all__ = ["CCDNoise", "NoiseLevels", "NoiseModel", "RMSNoise", "add_noise"]
@@ -17,6 +18,7 @@ import pydantic
 
 from astroflow.config import Recipe
 from astroflow.sims.distributions import Fixed, PositiveScalar, Scalar, quantile
+from astroflow.sims.noise_correlation import NoiseCorrelation
 
 
 class NoiseLevels(NamedTuple):
@@ -27,7 +29,7 @@ class NoiseLevels(NamedTuple):
 
 
 class NoiseModel(Protocol):
-    """What a noise model owes."""
+    """What a noise model owes. It may have a `correlation`, a `ValuesCorrelation` of native pixels or None."""
 
     def levels(self, rng: np.random.Generator, n: int) -> NoiseLevels:
         """Draw the noise levels of `n` one-band objects."""
@@ -41,6 +43,8 @@ class RMSNoise(Recipe):
     """Standard deviation of a native pixel without the galaxy, image unit."""
     gain: PositiveScalar | None = None
     """Electrons per image unit; leave out where the galaxy's photon noise is negligible."""
+    correlation: NoiseCorrelation | None = None
+    """Correlation of native pixels' noise without the galaxy; kinds: values, image, power_spectrum, gaussian, cosmos. None if left out."""
 
     def levels(self, rng: np.random.Generator, n: int) -> NoiseLevels:
         rms = quantile(self.rms, rng, n)[:, None]
@@ -58,6 +62,8 @@ class CCDNoise(Recipe):
     """Electrons per image unit."""
     read_noise_electrons: Scalar = Fixed(value=0.0)
     """Read noise per native pixel, electrons."""
+    correlation: NoiseCorrelation | None = None
+    """Correlation of native pixels' noise without the galaxy; kinds: values, image, power_spectrum, gaussian, cosmos. None if left out."""
 
     @pydantic.model_validator(mode="after")
     def _has_noise(self) -> "CCDNoise":
@@ -74,7 +80,7 @@ class CCDNoise(Recipe):
         return NoiseLevels(np.sqrt(sky / gain + (read / gain) ** 2), gain)
 
 
-def add_noise(clean: np.ndarray, rms: np.ndarray, gain: np.ndarray, normals: np.ndarray) -> np.ndarray:
+def add_noise(clean: np.ndarray, rms: np.ndarray, gain: np.ndarray, normals: np.ndarray, sky: np.ndarray | None = None) -> np.ndarray:
     """Add one noise realisation to noiseless stamps.
 
     Parameters
@@ -85,6 +91,10 @@ def add_noise(clean: np.ndarray, rms: np.ndarray, gain: np.ndarray, normals: np.
         Broadcasts to ``(N, B, H, W)``; per stamp pixel.
     gain : ndarray
         ``(N, B)`` electrons per image unit; infinite for no photon noise.
+    sky : ndarray, optional
+        ``(N, B, H, W)`` correlated noise of unit rms, which then makes the noise that `rms` says, and `normals` the photons' alone.
     """
     photon = np.maximum(clean, 0) * (1 / gain)[..., None, None].astype(np.float32)
+    if sky is not None:
+        return np.asarray(clean + rms * sky + np.sqrt(photon) * normals, np.float32)
     return np.asarray(clean + np.sqrt(rms**2 + photon) * normals, np.float32)

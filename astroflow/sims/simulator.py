@@ -20,6 +20,7 @@ import numpy as np
 
 from astroflow.errors import ConfigError, InputError, nearest
 from astroflow.randomness import generator
+from astroflow.sims.correlation import binned_noise, correlated_normals, correlated_snr
 from astroflow.sims.galaxies import Galaxy
 from astroflow.sims.masks import MaskPopulation
 from astroflow.sims.noise import NoiseModel, add_noise
@@ -67,6 +68,12 @@ class Simulator:
     def parameters(self) -> Parameters:
         """The galaxy's parameters and their prior."""
         return self.galaxy.parameters
+
+    @property
+    def noise_correlation(self) -> Array | None:
+        """``(L, L)`` correlation of native pixels' noise; None for independent pixels."""
+        correlation = getattr(self.noise, "correlation", None)
+        return None if correlation is None else np.asarray(correlation.map)
 
     @cached_property
     def fourier(self) -> "FourierEngine":
@@ -175,16 +182,23 @@ class Simulator:
     def observe(self, clean: Noiseless, rng: np.random.Generator) -> Simulation:
         """Add noise levels, masks and noise to noiseless stamps: the fast half of `draw`, in whole blocks."""
         n, _, height, width = clean.images.shape
+        native, sky = self.noise_correlation, None
+        scatter, maps = binned_noise(native, clean.binning)
         levels = self.noise.levels(rng, n)
-        rms = (levels.rms * clean.binning[:, None]).astype(np.float32)[..., None, None]
+        rms = (levels.rms * scatter[:, None]).astype(np.float32)[..., None, None]
         mask = self.masks.draw(rng, n, height, width)[:, None]
         normals = np.asarray(rng.standard_normal(clean.images.shape, dtype=np.float32))
-        images = add_noise(clean.images, rms, levels.gain, normals)
-        snr = np.sqrt(np.sum(np.where(mask, 0, clean.images / rms) ** 2, axis=(1, 2, 3), dtype=np.float64))
+        signal = np.where(mask, 0, clean.images / rms)
+        if native is None:
+            snr = np.sqrt(np.sum(signal**2, axis=(1, 2, 3), dtype=np.float64))
+        else:
+            sky = correlated_normals(rng, native, clean.binning, (height, width))
+            snr = correlated_snr(signal, native, clean.binning)
+        images = add_noise(clean.images, rms, levels.gain, normals, sky)
         stamps = Stamps(
             images=images, psf=clean.psf, rms=np.broadcast_to(rms, images.shape), mask=mask, gain=levels.gain,
             binning=clean.binning, ids=clean.ids, zero_point=self.stamp.zero_point,
-            pixel_scale_arcsec=self.stamp.pixel_scale_arcsec,
+            pixel_scale_arcsec=self.stamp.pixel_scale_arcsec, noise_correlation=maps,
         )  # fmt: skip
         return Simulation(theta=clean.theta, stamps=stamps, snr=snr)
 

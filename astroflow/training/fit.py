@@ -109,6 +109,7 @@ def train_posterior(
     posterior = Posterior(
         estimator=estimator, linearized=stage, parameters=simulator.parameters, stamp=simulator.stamp,
         familiarity=Familiarity.of(familiar.stamps, context), forward_model=forward_model, training=record,
+        noise_correlation=simulator.noise_correlation,
     )  # fmt: skip
     # before the bundle, whose manifest says that all is there
     write_json(out / "history.json", result.history)

@@ -10,8 +10,10 @@ from astroflow.catalogs.fits_images import pixel_scale_of, read_fits_image
 from astroflow.catalogs.mock_survey import TROUBLES, write_mock_survey
 from astroflow.errors import ConfigError
 from astroflow.posteriors.flags import Flag
+from astroflow.sims.blank_sky import measure_noise_correlation
 from astroflow.sims.distributions import Fixed
 from astroflow.sims.noise import RMSNoise
+from astroflow.sims.noise_correlation import CosmosCorrelation
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,19 @@ def test_noise_without_a_gain(small_simulator, tmp_path):
     source = open_source(load_catalog(mock.recipe))
     cutout = next(c for c in source.read(source.partitions(25)[0], 32) if not c.flags)
     assert cutout.gain == np.inf
+
+
+def test_a_survey_of_correlated_noise_says_so(small_simulator, tmp_path):
+    correlation = CosmosCorrelation()
+    simulator = replace(small_simulator, noise=RMSNoise(rms=Fixed(value=0.1), correlation=correlation))
+    mock = write_mock_survey(simulator, tmp_path, n_objects=36, seed=2)
+    (image, _), (rms, _) = read_fits_image(mock.image), read_fits_image(mock.noise)
+    measured = measure_noise_correlation(image, None, 3, rms=rms)
+    assert measured.rms == pytest.approx(1, abs=0.05)
+    assert np.abs(measured.correlation - correlation.map[7:14, 7:14]).max() < 0.03
+    source = open_source(load_catalog(mock.recipe))
+    cutout = next(c for c in source.read(source.partitions(36)[0], 32) if not c.flags)
+    assert np.allclose(cutout.noise_correlation[0], correlation.map, atol=1e-6)
 
 
 def test_a_survey_needs_some_objects(small_simulator, tmp_path):

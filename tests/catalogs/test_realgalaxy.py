@@ -118,3 +118,10 @@ def test_positions_are_the_middles_of_the_stamps(folder):
     (partition,) = source.partitions(10)
     frame = source.sky_frame(partition)
     np.testing.assert_array_equal([frame.x, frame.y], [[16.0, np.nan, 12.0], [15.0, np.nan, 10.0]])
+
+
+def test_the_recipe_says_how_the_noise_is_correlated(folder):
+    assert read(folder)[0].noise_correlation is None
+    cutout = read(folder, noise_correlation={"kind": "cosmos", "max_lag": 2})[0]
+    assert cutout.noise_correlation.shape == (1, 5, 5)
+    assert 0.45 < cutout.noise_correlation[0, 2, 3] < 0.5

@@ -168,3 +168,10 @@ def test_pixel_positions_are_known_without_a_wcs(stamps):
     stamps.table["X"], stamps.table["Y"] = [21.0, 60.0, 3.0], [11.0, 3.0, 2.0]
     frame = stamps.open(columns={"id": "ID", "x": "X", "y": "Y"}).sky_frame(partition)
     np.testing.assert_array_equal([frame.x, frame.y], [[21.0, 60.0, 3.0], [11.0, 3.0, 2.0]])
+
+
+def test_the_recipe_says_how_the_noise_is_correlated(stamps):
+    noise = stamps.data["noise"] | {"correlation": {"kind": "gaussian", "sigma_pixels": 0.5}}
+    for cutout in stamps.read(noise=noise):
+        middle = cutout.noise_correlation.shape[-1] // 2
+        assert cutout.noise_correlation[0, middle, middle + 1] == pytest.approx(np.exp(-1), abs=1e-3)

@@ -489,3 +489,12 @@ def test_pixel_positions_are_known_without_a_wcs(survey):
     np.testing.assert_array_equal(frame.x, [30.5, 499.0, np.nan])
     np.testing.assert_array_equal(frame.y, [28.0, 2.0, 3.0])
     assert np.isnan(frame.ra).all()
+
+
+def test_the_recipe_says_how_the_noise_is_correlated(survey):
+    assert all(cutout.noise_correlation is None for cutout in survey.cutouts().values())
+    values = [[0.0, 0.1, 0.0], [0.3, 1.0, 0.3], [0.0, 0.1, 0.0]]
+    survey.changed(noise__correlation={"kind": "values", "values": values})
+    for cutout in survey.cutouts().values():
+        assert cutout.noise_correlation.dtype == np.float32
+        assert np.array_equal(cutout.noise_correlation, np.array([values], np.float32))

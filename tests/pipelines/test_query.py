@@ -14,6 +14,8 @@ from astroflow.pipelines import query as module
 from astroflow.pipelines.query import model_picture, query
 from astroflow.posteriors.flags import Flag, flag_names
 from astroflow.randomness import generator
+from astroflow.sims.correlation import correlated_normals, repaired
+from astroflow.sims.noise_correlation import GaussianCorrelation
 from astroflow.types import Cutout
 
 SCALE, SIDE, RMS, GAIN = 0.2, 48, 0.1, 300.0
@@ -436,3 +438,24 @@ def test_the_command(files, capsys):
     assert printed.out == ""
     assert printed.err.startswith("error: ")
     assert printed.err.count("\n") == 1
+
+
+# -- correlated noise ----------------------------------------------------------------------------------------------------
+
+
+def test_a_stated_noise_correlation_is_compared_with_the_bundles(files):
+    row = fits.PrimaryHDU(np.array([[0, 0, 0], [0.4, 1, 0.4], [0, 0, 0]]))
+    row.writeto(files.folder / "map.fits")
+    files.refused("cannot read a correlation", ConfigError, noise_correlation=files.folder / "none.fits")
+    assert files.ask(noise_correlation=files.folder / "map.fits").flags & Flag.OOD_CORRELATION
+    assert not files.ask().flags & Flag.OOD_CORRELATION
+
+
+def test_noise_measured_from_neighbours_knows_that_they_are_correlated():
+    correlation = repaired(GaussianCorrelation(sigma_pixels=0.6).map)[0]
+    pixels = 0.3 * correlated_normals(np.random.default_rng(0), correlation, np.ones(1, int), (200, 200))[0, 0]
+    remarks = []
+    assert module._noise(None, pixels, correlation, remarks)[0, 0] == pytest.approx(0.3, rel=0.03)
+    assert "whose noise is taken to have a correlation of 0.50" in remarks[0]
+    assert module._noise(None, pixels, None, remarks)[0, 0] < 0.25
+    assert "correlated noise makes that too small" in remarks[1]

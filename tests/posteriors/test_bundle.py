@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from astroflow.files import atomic_write
 from astroflow.posteriors.bundle import FILES, check_free, load_posterior, save_bundle
 from astroflow.posteriors.estimator import Estimator
 from astroflow.posteriors.recipe import Architecture
+from astroflow.sims.noise_correlation import CosmosCorrelation
 
 NAMES = (*FILES, "manifest.json")
 
@@ -101,6 +103,20 @@ def test_a_bundle_remembers_its_kind_of_flow(kind, small_posterior, galaxies, tm
     with_json(path, "config.json", lambda c: c["architecture"]["flow"].update(kind="maf"))
     sealed(path)
     refused(path, "does not describe a posterior: .*`b(ins|ound)` belongs to splines")
+
+
+def test_a_bundle_holds_the_noise_correlation_it_was_trained_with(small_posterior, galaxies, tmp_path):
+    """In numbers: no file is needed to load it."""
+    assert small_posterior.noise_correlation is None
+    correlation = CosmosCorrelation(max_lag=4).map
+    digest = save_bundle(tmp_path / "bundle", replace(small_posterior, noise_correlation=correlation), galaxies.stamps)
+    again = load_posterior(tmp_path / "bundle")
+    assert np.allclose(again.noise_correlation, correlation, atol=1e-6)
+    assert digest != small_posterior.digest, "it is part of the identity"
+    assert save_bundle(tmp_path / "copy", again, galaxies.stamps) == digest
+    with_json(tmp_path / "bundle", "config.json", lambda data: data["noise_correlation"]["values"][0].pop())
+    sealed(tmp_path / "bundle")
+    refused(tmp_path / "bundle", "expected a square of odd side")
 
 
 def test_files_depend_on_the_posterior_alone(small_posterior, galaxies, tmp_path):

@@ -4,8 +4,10 @@ import galsim
 import numpy as np
 import pytest
 
-from astroflow.posteriors.familiarity import Familiarity, psf_features
+from astroflow.posteriors.familiarity import Familiarity, psf_features, unfamiliar_correlation
 from astroflow.posteriors.flags import Flag
+from astroflow.sims.correlation import binned_correlation
+from astroflow.sims.noise_correlation import CosmosCorrelation, GaussianCorrelation
 from astroflow.sims.psf_images import psf_at_stamp_scale, tidy_psf
 from astroflow.types import Noiseless, Stamps
 
@@ -184,3 +186,58 @@ def test_a_context_of_one_number_has_a_cloud_too():
     assert {name: value.shape for name, value in familiarity.to_arrays().items()} == Familiarity.shapes(1)
     flags = familiarity.flags(seen_through(moffat(), 2), np.array([[3.5], [6.0]]))
     assert ((flags & int(Flag.OOD_IMAGE)) != 0).tolist() == [False, True]
+
+
+# -- correlated noise ----------------------------------------------------------------------------------------------------
+
+COSMOS = CosmosCorrelation().map
+KIDS = GaussianCorrelation(sigma_pixels=0.43).map
+
+
+def correlated(correlation, binning=(1, 2, 4)):
+    given = {"images": np.zeros((len(binning), 1, 8, 8)), "psf": np.ones((3, 3)), "rms": 1.0, "zero_point": 27.0, "pixel_scale_arcsec": 0.2}
+    maps = None if correlation is None else np.stack([binned_correlation(correlation, b)[0] for b in binning])[:, None]
+    return Stamps(**given, binning=binning, noise_correlation=maps)
+
+
+def test_the_training_correlation_is_familiar_at_every_binning():
+    for trained in (COSMOS, KIDS, None):
+        assert not unfamiliar_correlation(correlated(trained), trained).any()
+        assert not unfamiliar_correlation(correlated(None), trained).any(), "nothing stated, nothing to compare"
+    assert not unfamiliar_correlation(correlated(np.ones((1, 1))), None).any()
+    close = COSMOS * 0.97
+    close[10, 10] = 1
+    assert not unfamiliar_correlation(correlated(close), COSMOS).any()
+    assert unfamiliar_correlation(correlated(COSMOS)[:0], COSMOS).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("stated", "trained"),
+    [
+        (COSMOS, None),
+        (np.ones((1, 1)), COSMOS),
+        (KIDS, COSMOS),
+        (np.ones((1, 1)), KIDS),
+        # as strong, along x instead of y
+        (np.array([[0, 0, 0], [0.4, 1, 0.4], [0, 0, 0]]), np.array([[0, 0.4, 0], [0, 1, 0], [0, 0.4, 0]])),
+    ],
+    ids=["correlated for white", "white for cosmos", "kids for cosmos", "white for kids", "turned"],
+)
+def test_another_correlation_is_caught(stated, trained):
+    assert (unfamiliar_correlation(correlated(stated, (1, 1)), trained) == int(Flag.OOD_CORRELATION)).all()
+
+
+def test_each_row_is_judged_by_itself():
+    maps = np.stack([COSMOS, np.pad(KIDS, 10 - len(KIDS) // 2), binned_correlation(COSMOS, 2)[0]])[:, None]
+    stamps = replace(correlated(None, (1, 1, 2)), noise_correlation=maps)
+    assert (unfamiliar_correlation(stamps, COSMOS) != 0).tolist() == [False, True, False]
+
+
+def test_a_posterior_flags_stamps_of_another_correlation(small_posterior, unbinned):
+    learned = replace(small_posterior, noise_correlation=COSMOS)
+    assert share(learned.encode(unbinned).flags, Flag.OOD_CORRELATION) == 0
+    assert np.allclose(learned.encode(unbinned).framed.stamps.noise_correlation[0, 0], COSMOS, atol=1e-6), "taken to be the training's"
+    assert share(through(learned, unbinned, noise_correlation=COSMOS), Flag.OOD_CORRELATION) == 0
+    assert share(through(learned, unbinned, noise_correlation=[[1.0]]), Flag.OOD_CORRELATION) == 1
+    assert share(through(small_posterior, unbinned, noise_correlation=COSMOS), Flag.OOD_CORRELATION) == 1
+    assert share(through(small_posterior, unbinned), Flag.OOD_CORRELATION) == 0

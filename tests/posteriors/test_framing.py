@@ -12,10 +12,12 @@ from astroflow.errors import InputError
 from astroflow.posteriors.flags import UNUSABLE, Flag
 from astroflow.posteriors.framing import apparent_radius, frame
 from astroflow.posteriors.inputs import network_inputs
+from astroflow.sims.correlation import binned_correlation, correlated_normals
 from astroflow.sims.distributions import LogUniform
 from astroflow.sims.galaxies import SersicGalaxy
 from astroflow.sims.noise import RMSNoise
-from astroflow.sims.psfs import ImagePSF
+from astroflow.sims.noise_correlation import CosmosCorrelation
+from astroflow.sims.psfs import ImagePSF, MoffatPSF
 from astroflow.sims.simulator import Simulator
 from astroflow.sims.stamp import StampSpec
 from astroflow.types import Cutout, Stamps
@@ -488,3 +490,88 @@ def test_simulated_stamps_reach_the_network_as_they_were_trained_on(tmp_path, bi
     trained, seen = network_inputs(stamps), network_inputs(frame(stamps, simulator.stamp).stamps)
     for name, values in trained.items():
         np.testing.assert_allclose(seen[name], values, atol=2e-3, err_msg=name)
+
+
+# -- correlated noise ----------------------------------------------------------------------------------------------------
+
+COSMOS = CosmosCorrelation().map
+
+
+def lags(got, row=0, side=21):
+    wide = np.pad(got.stamps.noise_correlation[row, 0], max(0, (side - got.stamps.noise_correlation.shape[-1]) // 2))
+    return wide
+
+
+def test_without_any_correlation_there_is_none():
+    assert framed(cutout()).stamps.noise_correlation is None
+
+
+@pytest.mark.parametrize("size_pixels", [1.5, 5.0, 10.0, 20.0])
+def test_binned_cutouts_have_the_noise_of_correlated_pixels(size_pixels):
+    """What is measured on frames of pure noise is what the frames say of themselves."""
+    noise = correlated_normals(np.random.default_rng(1), COSMOS, np.ones(60, int), (256, 256))[:, 0] * RMS
+    got = framed(*(cutout(n[None], size_pixels=size_pixels, noise_correlation=COSMOS[None]) for n in noise))
+    b = int(got.stamps.binning[0])
+    assert b == {1.5: 1, 5.0: 2, 10.0: 4, 20.0: 8}[size_pixels]
+    images = got.stamps.images[:, 0]
+    assert images.std() == pytest.approx(got.stamps.rms.mean(), rel=0.03)
+    assert np.allclose(got.stamps.rms, RMS * binned_correlation(COSMOS, b)[1], rtol=1e-5)
+    middle = got.stamps.noise_correlation.shape[-1] // 2
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (2, 0)):
+        found = (images[:, dy:, dx:] * images[:, : 32 - dy, : 32 - dx]).mean() / images.var()
+        assert found == pytest.approx(got.stamps.noise_correlation[0, 0, middle + dy, middle + dx], abs=0.03)
+    if b > 1:
+        independent = framed(cutout(noise[0][None], size_pixels=size_pixels))
+        assert independent.stamps.rms.mean() < 0.75 * got.stamps.rms.mean(), "the planted fault: summed in quadrature"
+
+
+def test_what_states_no_correlation_has_the_typical_one():
+    stated = np.array([[[0, 0, 0], [0.2, 1, 0.2], [0, 0, 0]]])
+    cutouts = [
+        cutout(identity=0),
+        cutout(identity=1, noise_correlation=stated),
+        cutout(identity=2, noise_correlation=np.ones((1, 1, 1))),
+        cutout(identity=3, size_pixels=5.0),
+        cutout(identity=4, image=None),
+    ]
+    got = frame(cutouts, SPEC, COSMOS)
+    assert got.stamps.noise_correlation.shape == (5, 1, 21, 21)
+    white = np.zeros((21, 21))
+    white[10, 10] = 1
+    assert np.allclose(lags(got, 0), COSMOS, atol=1e-6)
+    assert np.allclose(lags(got, 1), np.pad(stated[0], 9))
+    assert np.allclose(lags(got, 2), white)
+    assert np.allclose(lags(got, 3), binned_correlation(COSMOS, 2)[0], atol=1e-6)
+    assert np.allclose(lags(got, 4), white), "nothing is known of a missing image"
+    alone = frame(cutouts[:2], SPEC).stamps.noise_correlation
+    assert np.array_equal(alone[0, 0], [[0, 0, 0], [0, 1, 0], [0, 0, 0]])
+    assert frame([], SPEC, COSMOS).stamps.noise_correlation is None
+
+
+@pytest.mark.parametrize("binning", [1, 4])
+def test_stamps_of_the_networks_size_keep_what_they_say_of_their_pixels(binning):
+    given = {"images": picture(32, 32, re_pixels=1.2)[None], "psf": psf_image(), "rms": RMS, "binning": binning}
+    stamps = Stamps(**given, zero_point=27.0, pixel_scale_arcsec=0.2, noise_correlation=COSMOS)
+    assert np.array_equal(frame(stamps, SPEC).stamps.noise_correlation, stamps.noise_correlation)
+    silent = frame(replace(stamps, noise_correlation=None), SPEC, COSMOS).stamps
+    assert np.allclose(silent.noise_correlation[0, 0], binned_correlation(COSMOS, binning)[0], atol=1e-6)
+    assert np.array_equal(silent.rms, stamps.rms), "the rms of a binned stamp is that of its pixels"
+
+
+@pytest.mark.parametrize("shape", [(21, 21), (1, 20, 20), (1, 3, 5), (2, 3, 3)])
+def test_correlations_of_another_shape_are_refused(shape):
+    with pytest.raises(InputError, match=r"the noise correlation of cutout 7 must be \(1, L, L\), one band, with odd L; got shape"):
+        frame([cutout(noise_correlation=np.ones(shape))], SPEC)
+
+
+def test_simulated_correlated_stamps_are_framed_as_they_were_drawn():
+    simulator = Simulator(
+        galaxy=SersicGalaxy(n=LogUniform(low=0.7, high=2.5), re_arcsec=LogUniform(low=0.3, high=7.0), n_table=8),
+        psf=MoffatPSF(fwhm_arcsec=0.7),
+        noise=RMSNoise(rms=RMS, correlation=CosmosCorrelation()),
+        stamp=SPEC,
+    )
+    stamps = simulator.draw(range(6), seed=1).stamps
+    got = frame(stamps[stamps.binning > 1], SPEC).stamps
+    assert len(got)
+    assert np.array_equal(got.noise_correlation, stamps[stamps.binning > 1].noise_correlation)

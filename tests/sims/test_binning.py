@@ -3,6 +3,8 @@ import pytest
 
 from astroflow.errors import InputError
 from astroflow.sims.binning import bin_images, bin_mask, bin_rms
+from astroflow.sims.correlation import binned_correlation, correlated_normals
+from astroflow.sims.noise_correlation import CosmosCorrelation
 
 
 @pytest.mark.parametrize("b", [1, 2, 4, 8])
@@ -25,6 +27,37 @@ def test_the_rms_of_binned_noise_is_what_it_scatters():
     rms = np.random.default_rng(1).uniform(0.5, 3, (8, 8))
     noise = np.random.default_rng(2).normal(size=(20_000, 8, 8)) * rms
     assert np.allclose(bin_images(noise, 4).std(0), bin_rms(rms, 4), rtol=0.03)
+
+
+@pytest.mark.parametrize("b", [2, 4])
+def test_the_rms_of_binned_correlated_noise_is_that_of_the_covariance_matrix(b):
+    rms = np.random.default_rng(1).uniform(0.5, 3, (2, 8, 8))
+    lags = np.hypot(*np.mgrid[-3:4, -3:4])
+    correlation = np.exp(-(lags**2) / 2)
+    y, x = (axis.ravel() for axis in np.mgrid[:b, :b])
+    block = np.exp(-((y - y[:, None]) ** 2 + (x - x[:, None]) ** 2) / 2)
+    binned = bin_rms(rms, b, correlation)
+    for i in range(8 // b):
+        for j in range(8 // b):
+            sigma = rms[1, i * b : (i + 1) * b, j * b : (j + 1) * b].ravel()
+            assert binned[1, i, j] == pytest.approx(np.sqrt(sigma @ block @ sigma))
+    assert np.allclose(bin_rms(rms, b, np.ones((1, 1))), bin_rms(rms, b))
+    assert bin_rms(rms.astype(np.float32), b, correlation).dtype == np.float32
+    even = bin_rms(np.ones((b, b)), b, correlation)
+    assert even[0, 0] == pytest.approx(binned_correlation(correlation, b)[1])
+
+
+def test_binned_noise_scatters_and_correlates_as_it_is_said_to():
+    """Native noise, binned, against what is said of binned noise."""
+    correlation = CosmosCorrelation().map
+    noise = bin_images(correlated_normals(np.random.default_rng(3), correlation, np.ones(500, int), (48, 48)), 2)[:, 0]
+    binned, scatter = binned_correlation(correlation, 2)
+    assert noise.std() == pytest.approx(scatter, rel=0.01)
+    assert scatter > 1.4 * 2, "far from the 2 of independent pixels"
+    middle = len(binned) // 2
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (0, 2)):
+        found = (noise[:, dy:, dx:] * noise[:, : 24 - dy, : 24 - dx]).mean() / noise.var()
+        assert found == pytest.approx(binned[middle + dy, middle + dx], abs=0.01)
 
 
 def test_sides_that_do_not_divide_are_refused():

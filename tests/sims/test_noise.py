@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from astroflow.sims.correlation import correlated_normals
 from astroflow.sims.distributions import Fixed, LogUniform, Uniform
 from astroflow.sims.noise import CCDNoise, RMSNoise, add_noise
 
@@ -43,6 +44,20 @@ def test_variance_is_rms_squared_plus_model_over_gain(gain):
     expected = 4.0 + np.maximum(clean[0, 0], 0) / gain
     assert np.allclose(noisy.var(0)[0], expected, rtol=0.03)
     assert np.allclose(noisy.mean(0)[0], clean[0, 0], atol=6 * np.sqrt(expected.max() / 100_000))
+
+
+@pytest.mark.parametrize("gain", [0.5, np.inf])
+def test_only_the_rms_part_is_correlated(gain):
+    rng = np.random.default_rng(4)
+    n, model, rms = 8000, 4.0, 3.0
+    clean = np.full((n, 1, 8, 8), model, np.float32)
+    correlation = np.array([[0, 0, 0], [0.4, 1, 0.4], [0, 0, 0]])
+    sky = correlated_normals(rng, correlation, np.ones(n, int), (8, 8))
+    noisy = add_noise(clean, np.float32(rms), np.full((n, 1), gain), rng.standard_normal(clean.shape, np.float32), sky)[:, 0] - model
+    assert noisy.dtype == np.float32
+    assert noisy.var() == pytest.approx(rms**2 + model / gain, rel=0.02)
+    assert (noisy[:, :, 1:] * noisy[:, :, :-1]).mean() == pytest.approx(0.4 * rms**2, rel=0.05)
+    assert (noisy[:, 1:] * noisy[:, :-1]).mean() == pytest.approx(0, abs=0.2)
 
 
 def test_gaussian_photon_noise_has_the_moments_of_poisson_counts():

@@ -8,14 +8,16 @@ from astropy.io import fits
 
 from astroflow.errors import ConfigError, InputError
 from astroflow.randomness import generator
+from astroflow.sims.correlation import binned_correlation
 from astroflow.sims.distributions import Fixed, LogUniform, Uniform
 from astroflow.sims.galaxies import SersicGalaxy
 from astroflow.sims.masks import MaskPopulation
-from astroflow.sims.noise import RMSNoise
+from astroflow.sims.noise import CCDNoise, RMSNoise, add_noise
+from astroflow.sims.noise_correlation import CosmosCorrelation, GaussianCorrelation, ValuesCorrelation
 from astroflow.sims.psfs import ImagePSF
 from astroflow.sims.simulator import Simulator
 from astroflow.sims.stamp import StampSpec
-from astroflow.types import Stamps
+from astroflow.types import Noiseless, Stamps
 
 
 def same(one, other):
@@ -217,3 +219,130 @@ def test_a_galaxy_too_large_for_any_memory_is_refused_before_its_transform(small
     calls = {"draw": ([0], 1), "render": (theta, stamps), "render_binned": (theta, [psf], np.array([1]))}
     with pytest.raises(ConfigError, match=message):
         getattr(simulator, how)(*calls[how])
+
+
+# -- correlated noise ----------------------------------------------------------------------------------------------------
+
+
+KINDS = {
+    "values": ValuesCorrelation(values=((0.0, 0.1, 0.2), (0.3, 1.0, 0.3), (0.2, 0.1, 0.0))),
+    "gaussian": GaussianCorrelation(sigma_pixels=0.6),
+    "cosmos": CosmosCorrelation(),
+}
+
+
+def autocorrelation(noise, reach=5):
+    """The mean product of pixels at each lag, over their variance: ``(2 reach + 1, 2 reach + 1)`` from noise ``(N, H, W)``."""
+    height, width = noise.shape[1:]
+    out = np.empty((2 * reach + 1, 2 * reach + 1))
+    for dy in range(reach + 1):
+        for dx in range(-reach, reach + 1):
+            first = noise[:, : height - dy, max(0, -dx) : width - max(0, dx)]
+            second = noise[:, dy:, max(0, dx) : width - max(0, -dx)]
+            out[reach + dy, reach + dx] = out[reach - dy, reach - dx] = (first * second).mean() / noise.var()
+    return out
+
+
+def to_lag(correlation, reach=5):
+    wide = np.pad(correlation, max(0, reach - len(correlation) // 2))
+    middle = len(wide) // 2
+    return wide[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
+
+
+@pytest.fixture(scope="module", params=["galsim", "fourier"])
+def drawn_by(request, small_simulator):
+    simulator = replace(small_simulator, engine=request.param, masks=MaskPopulation(frame_probability=0, pixel_fraction=0))
+    if request.param == "galsim":
+        return simulator, simulator.draw_noiseless(range(12), seed=3)
+    import tensorflow as tf
+
+    # compiling takes longer than all these tests
+    tf.config.run_functions_eagerly(True)
+    try:
+        return simulator, simulator.draw_noiseless(range(12), seed=3)
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+def noise_of(simulator, clean, seed, repeats=60):
+    """Noise of many observations of the same galaxies, over its rms, and their stamps."""
+    repeated = Noiseless(
+        **{k: np.repeat(v, repeats, axis=0) for k, v in vars(clean).items() if k != "ids"}, ids=np.arange(repeats * len(clean))
+    )
+    stamps = simulator.observe(repeated, np.random.default_rng(seed)).stamps
+    return ((stamps.images - repeated.images) / stamps.rms)[:, 0], stamps
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_has_the_correlation_that_the_recipe_says_at_every_lag(drawn_by, kind):
+    simulator, clean = drawn_by
+    simulator = replace(simulator, noise=RMSNoise(rms=Uniform(low=1, high=3), correlation=KINDS[kind]))
+    noise, stamps = noise_of(simulator, clean, seed=1)
+    assert set(stamps.binning.tolist()) == {1, 2}
+    for b in (1, 2):
+        rows = stamps.binning == b
+        assert noise[rows].std() == pytest.approx(1, abs=0.02)
+        specified, scatter = binned_correlation(KINDS[kind].map, b)
+        assert np.abs(autocorrelation(noise[rows]) - to_lag(specified)).max() < 0.02
+        assert np.abs(to_lag(stamps.noise_correlation[rows][0, 0]) - to_lag(specified)).max() < 2e-3, "the stamps say so too"
+        assert scatter <= stamps.rms[rows].min() * (1 + 1e-5)
+        assert stamps.rms[rows].max() <= 3 * scatter * (1 + 1e-5)
+
+
+def test_noise_that_forgets_its_correlation_is_found(drawn_by):
+    """The planted fault of the statistic above: stamps that say they are correlated, and are not."""
+    simulator, clean = drawn_by
+    noise, _ = noise_of(replace(simulator, noise=RMSNoise(rms=1.0)), clean, seed=1)
+    for correlation in KINDS.values():
+        assert np.abs(autocorrelation(noise) - to_lag(correlation.map)).max() > 0.1
+
+
+def test_correlated_noise_with_a_gain_has_the_variance_of_both(drawn_by):
+    simulator, clean = drawn_by
+    loud = replace(clean, images=np.full_like(clean.images, 50.0))
+    for kind in KINDS.values():
+        model = CCDNoise(sky=Fixed(value=40.0), gain=Fixed(value=2.0), correlation=kind)
+        noise, stamps = noise_of(replace(simulator, noise=model), loud, seed=2)
+        expected = 1 + 50.0 / 2.0 / stamps.rms[:, 0, 0, 0] ** 2
+        assert np.allclose(noise.var((1, 2)).mean(), expected.mean(), rtol=0.02)
+        rows = stamps.binning == 1
+        specified = to_lag(kind.map) / expected[rows][0]
+        specified[5, 5] = 1  # photons add to the variance alone
+        assert np.abs(autocorrelation(noise[rows]) - specified).max() < 0.02
+
+
+@pytest.fixture(scope="module")
+def correlated(small_simulator):
+    return replace(small_simulator, noise=CCDNoise(sky=2.0, gain=200.0, correlation=CosmosCorrelation()))
+
+
+def test_a_correlated_draw_depends_on_its_id_and_seed_alone(correlated):
+    whole = correlated.draw(range(6), seed=7)
+    assert whole.stamps.noise_correlation.shape == (6, 1, 21, 21)
+    for which in ([3], [5, 0, 4]):
+        assert same(correlated.draw(which, seed=7), rows(whole, which))
+    assert not np.isclose(correlated.draw([3], seed=8).stamps.images, whole.stamps.images[3]).all()
+
+
+def test_snr_of_correlated_noise_is_lower_for_the_same_rms(correlated):
+    clean = replace(correlated.draw_noiseless(range(8), seed=7), binning=np.ones(8, np.int64))
+    white = replace(correlated, noise=CCDNoise(sky=2.0, gain=200.0))
+    ratio = white.observe(clean, np.random.default_rng(1)).snr / correlated.observe(clean, np.random.default_rng(1)).snr
+    # between one, for a point, and the root of the sum over lags, for a flat image
+    assert (ratio > 1.3).all()
+    assert (ratio < np.sqrt(correlated.noise_correlation.sum())).all()
+
+
+def test_independent_noise_is_drawn_as_it_always_was(small_simulator):
+    """The same numbers in the same order, so that recipes without a correlation keep their bits."""
+    clean = small_simulator.draw_noiseless(range(5), seed=7)
+    stamps = small_simulator.observe(clean, np.random.default_rng(4)).stamps
+    assert stamps.noise_correlation is None
+    rng = np.random.default_rng(4)
+    levels = small_simulator.noise.levels(rng, 5)
+    small_simulator.masks.draw(rng, 5, 32, 32)
+    rms = (levels.rms * clean.binning[:, None]).astype(np.float32)[..., None, None]
+    assert np.array_equal(stamps.rms, np.broadcast_to(rms, stamps.shape))
+    assert np.array_equal(
+        stamps.images, add_noise(clean.images, rms, levels.gain, rng.standard_normal(clean.images.shape, dtype=np.float32))
+    )

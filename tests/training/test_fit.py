@@ -11,6 +11,7 @@ from astroflow.config import parse_recipe
 from astroflow.errors import ConfigError, OutputError
 from astroflow.posteriors.bundle import load_posterior
 from astroflow.training.fit import train_posterior
+from astroflow.training.loop import TrainingResult
 from astroflow.training.recipe import EstimatorRecipe
 
 TINY = {
@@ -103,6 +104,22 @@ def test_the_checkpoint_of_another_run_is_refused(tiny, small_training_set, tmp_
         train_posterior(tiny, replace(small_training_set, seed=99), out, seed=2)
     with pytest.raises(KilledError):
         train_posterior(tiny, small_training_set, out, seed=2)
+
+
+def test_the_posterior_knows_the_noise_correlation_it_was_trained_with(
+    tiny, small_training_set, small_forward_model, tmp_path, monkeypatch
+):
+    rng = np.random.default_rng(0)
+    nothing = types.SimpleNamespace(adapt=lambda *_: None, encode=lambda batch: (rng.normal(size=(len(batch["theta"]), 4)), {}))
+    monkeypatch.setattr(fit, "build_estimator", lambda *_: nothing)
+    monkeypatch.setattr(fit, "fit_estimator", lambda *_: TrainingResult([], 0, 0.0))
+    monkeypatch.setattr(fit, "polish_flow", lambda *_: 0.0)
+    monkeypatch.setattr(fit, "save_bundle", lambda *_: "digest")
+    values = [[0.0, 0.1, 0.0], [0.3, 1.0, 0.3], [0.0, 0.1, 0.0]]
+    noise = small_forward_model["noise"] | {"correlation": {"kind": "values", "values": values}}
+    for place, recipe, expected in (("one", small_forward_model | {"noise": noise}, values), ("other", small_forward_model, None)):
+        posterior, _ = train_posterior(tiny, replace(small_training_set, recipe=recipe), tmp_path / place, seed=2)
+        assert np.array_equal(posterior.noise_correlation, expected) if expected else posterior.noise_correlation is None
 
 
 def test_a_folder_of_something_else_is_refused_before_hours_of_training(tiny, small_training_set, tmp_path):
