@@ -141,21 +141,52 @@ class FourierEngine:
             self._compiled[family, grid, star] = tf.function(batch, autograph=False)
         return self._compiled[family, grid, star]
 
+    def _shared_graph(self, family: PSFFamily, grid: ModeGrid) -> Any:
+        """Return the graph of stamps that share one PSF image."""
+        import tensorflow as tf
+
+        def lane(theta: Any, zero_point: Any, step: Any, shift: Any, psf: Any) -> Any:
+            return self.images(theta, family.transform({"image": psf}, grid), zero_point, step, shift, grid)
+
+        compiled = tf.function(lane, jit_compile=True, autograph=False)
+
+        def batch(*inputs: Any) -> Any:
+            return tf.concat([compiled(*part, inputs[-1]) for part in zip(*(_lanes(value) for value in inputs[:-1]), strict=True)], 0)
+
+        return self._compiled.setdefault((family, grid, "shared"), tf.function(batch, autograph=False))
+
     # -- arrays --------------------------------------------------------------------------------------------------
 
     def render(self, theta: Array, stamps: Stamps) -> Array:
         """Draw the stamps of given parameters through the PSF images of given stamps, ``(N, B, H, W)`` float32."""
-        height, width = stamps.shape[2:]
-        size = -(-max(height, width) // 4) * 4
-        top, left = (size - height) // 2, (size - width) // 2
-        # an odd margin moves the stamp's centre half a pixel off the grid's
-        shift = np.array([left + (width - size) / 2, top + (height - size) / 2], np.float32)
+        size, window, shift = _frame_of(stamps)
         out = np.empty(stamps.shape, np.float32)
         for channel in range(stamps.shape[1]):
             groups = group_images(stamps.psf[:, channel], np.full(len(stamps), stamps.psf_oversampling))
-            zero_point = np.broadcast_to(np.float32(stamps.zero_point), len(stamps))
-            images, _ = self._draw(theta, groups, zero_point, stamps.stamp_scale_arcsec, size, shift, star=0)
-            out[:, channel] = images[:, top : top + height, left : left + width]
+            images, _ = self._draw(
+                theta, groups, self._zero_points(theta, stamps.zero_point), stamps.stamp_scale_arcsec, size, shift, star=0
+            )
+            out[:, channel] = images[(slice(None), *window)]
+        return out
+
+    def render_draws(self, theta: Array, stamps: Stamps) -> Array:
+        """Draw S galaxies ``(N, S, P)`` through each stamp's PSF, which is transformed once for all of them; ``(N, S, B, H, W)``."""
+        import tensorflow as tf
+
+        size, window, shift = _frame_of(stamps)
+        n, draws, _ = theta.shape
+        out = np.empty((n, draws, *stamps.shape[1:]), np.float32)
+        shifts = tf.constant(np.broadcast_to(shift, (BATCH, 2)))
+        zero_points = tf.constant(np.full(BATCH, stamps.zero_point, np.float32))
+        for channel in range(stamps.shape[1]):
+            for group in group_images(stamps.psf[:, channel], np.full(n, stamps.psf_oversampling)):
+                draw = self._shared_graph(group.family, ModeGrid(size, group.band))
+                for i, image in zip(group.rows.tolist(), group.arrays["image"], strict=True):
+                    psf = tf.constant(image[None], tf.float32)
+                    steps = tf.constant(np.full(BATCH, stamps.stamp_scale_arcsec[i], np.float32))
+                    for some, rows in _batches(np.arange(draws)):
+                        drawn = draw(tf.constant(theta[i, rows], tf.float32), zero_points, steps, shifts, psf).numpy()
+                        out[i, some, channel] = drawn[(slice(len(some)), *window)]
         return out
 
     def draw(
@@ -263,6 +294,16 @@ class FourierEngine:
                 for whole, part in zip((images, stars), drawn, strict=True):
                     whole[group.rows[some]] = part.numpy()[: len(some)]
         return images, stars
+
+
+def _frame_of(stamps: Stamps) -> tuple[int, tuple[slice, slice], Array]:
+    """Return the side of the grid that holds stamps of any shape, their window in it, and their centre's shift from its own, pixels."""
+    height, width = stamps.shape[2:]
+    size = -(-max(height, width) // 4) * 4
+    top, left = (size - height) // 2, (size - width) // 2
+    # an odd margin moves the stamp's centre half a pixel off the grid's
+    shift = np.array([left + (width - size) / 2, top + (height - size) / 2], np.float32)
+    return size, (slice(top, top + height), slice(left, left + width)), shift
 
 
 def _batches(rows: Array) -> Iterator[tuple[Array, Array]]:
