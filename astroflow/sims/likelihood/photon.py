@@ -1,0 +1,100 @@
+"""Photon noise on top of correlated noise: what changes when the covariance moves from C0 to C0 + diag(delta).
+
+delta = max(model, 0) / gain - its value in the reference model. C0 is factorised once; for every model, a few steps of conjugate
+gradients preconditioned with C0 give C^-1 x, and an expansion gives log det C:
+
+    sum log(1 + S_ii delta_i) - 1/2 sum_ij f_i f_j O_ij^2 + 1/3 sum m3_i f_i^3 - 1/4 sum m4_i f_i^4
+
+with S = C0^-1, O its part off the diagonal and f_i = delta_i / (1 + S_ii delta_i). The first sum is exact for each pixel alone, the second for each
+pair of neighbouring ones, and the last two are what stationary noise has beyond, m3 and m4 being local moments of its inverse spectrum.
+"""
+
+__all__ = ["conjugate_gradient_forms", "log_det_change"]
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def conjugate_gradient_forms(x: Any, delta: Any, solve: Callable[[Any], Any], steps: int) -> Any:
+    """Return x^T (C0 + diag(delta))^-1 y for pairs of columns.
+
+    Each step is one solve with C0. C0 times a direction is carried along instead of computed. The result is stationary: its error is the square of the
+    solution's.
+
+    Parameters
+    ----------
+    x : tensor
+        ``(n, S, k, P)`` columns.
+    delta : tensor
+        ``(n, S, P)``.
+    solve : callable
+        C0^-1 of ``(n, S k, P)``.
+    steps : int
+        How many.
+
+    Returns
+    -------
+    tensor
+        ``(n, S, k, k)`` float64.
+    """
+    import tensorflow as tf
+
+    shape = tf.shape(x)
+    flat = tf.concat([shape[:1], [shape[1] * shape[2]], shape[3:]], 0)
+
+    def dot(a: Any, b: Any) -> Any:
+        return tf.reduce_sum(tf.cast(a * b, tf.float64), -1, keepdims=True)
+
+    def ratio(a: Any, b: Any) -> Any:
+        return tf.cast(tf.math.divide_no_nan(a, b), x.dtype)
+
+    delta = delta[:, :, None]
+    solution, residual, direction, image, size = tf.zeros_like(x), x, None, None, None
+    for _ in range(steps):
+        preconditioned = tf.reshape(solve(tf.reshape(residual, flat)), shape)
+        new = dot(residual, preconditioned)
+        if direction is None:
+            direction, image = preconditioned, residual
+        else:
+            turn = ratio(new, size)
+            direction, image = preconditioned + turn * direction, residual + turn * image
+        size = new
+        moved = image + delta * direction
+        length = ratio(size, dot(direction, moved))
+        solution += length * direction
+        residual -= length * moved
+    forms = tf.matmul(tf.cast(x, tf.float64), tf.cast(solution, tf.float64), transpose_b=True)
+    return forms + tf.matmul(tf.cast(solution, tf.float64), tf.cast(residual, tf.float64), transpose_b=True)
+
+
+def log_det_change(
+    delta: Any, inverse_diagonal: Any, squares_on: Sequence[Any], squares_below: Sequence[Any], third: Any, fourth: Any
+) -> Any:
+    """Return log det(C0 + diag(delta)) - log det C0, ``(n, S)`` float64.
+
+    Parameters
+    ----------
+    delta : tensor
+        ``(n, S, P)``.
+    inverse_diagonal : tensor
+        ``(n, 1, P)``: S_ii.
+    squares_on, squares_below : sequence of tensor
+        m and m - 1 blocks ``(n, b, b)`` of O squared, element by element.
+    third, fourth : tensor
+        ``(n, 1, P)``: m3 and m4.
+    """
+    import tensorflow as tf
+
+    change = inverse_diagonal * delta
+    f = delta / (1 + change)
+    local = tf.math.log1p(change) + f**3 * (third / 3 - fourth * f / 4)
+    size = squares_on[0].shape[-1]
+    padded = tf.pad(f, [(0, 0), (0, 0), (0, len(squares_on) * size - f.shape[-1])])
+    parts = [padded[..., j * size : (j + 1) * size] for j in range(len(squares_on))]
+    pairs = 0.0
+    for j, part in enumerate(parts):
+        reached = tf.matmul(part, squares_on[j])
+        if j:
+            reached += 2 * tf.matmul(parts[j - 1], squares_below[j - 1], transpose_b=True)
+        pairs += tf.reduce_sum(tf.cast(part * reached, tf.float64), -1)
+    return tf.reduce_sum(tf.cast(local, tf.float64), -1) - pairs / 2
