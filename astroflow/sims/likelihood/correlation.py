@@ -19,19 +19,18 @@ MIN_ROWS = 2
 
 @dataclass(frozen=True)
 class ToeplitzBlocks:
-    """R over a stamp whose rows are taken `rows` at a time: ``b = rows W`` pixels a block, the last filled up with pixels to be masked.
+    """R over stamps whose rows are taken a few at a time: b pixels a block, the last filled up with pixels to be masked.
 
-    `diagonal` ``(b, b)``; `lower` ``(b, b)``: each block given the one before; `count` blocks.
+    `diagonal` ``(n, b, b)``: the blocks on the diagonal; `lower` ``(n, b, b)``: each one's correlation, as rows, with the one before; `count` blocks.
     """
 
     diagonal: Array
     lower: Array
     count: int
-    rows: int
 
     def split(self, pixels: Array) -> Array:
         """Cut ``(..., P)`` into ``(..., count, b)``, filled up with zeros."""
-        size = len(self.diagonal)
+        size = self.diagonal.shape[-1]
         padding = [(0, 0)] * (pixels.ndim - 1) + [(0, self.count * size - pixels.shape[-1])]
         return np.pad(pixels, padding).reshape(*pixels.shape[:-1], self.count, size)
 
@@ -75,19 +74,19 @@ def checked_correlation(correlation: Array, shape: tuple[int, int, int, int]) ->
     return np.ascontiguousarray(given[:, middle - tall : middle + tall + 1, middle - wide : middle + wide + 1])
 
 
-def toeplitz_blocks(correlation: Array, height: int, width: int) -> ToeplitzBlocks:
-    """Cut R of one checked correlation over ``height x width`` pixels into blocks."""
-    tall, wide = (side // 2 for side in correlation.shape)
+def toeplitz_blocks(correlations: Array, height: int, width: int) -> ToeplitzBlocks:
+    """Cut R of checked correlations ``(n, h, w)`` over ``height x width`` pixels into blocks."""
+    tall, wide = (side // 2 for side in correlations.shape[1:])
     rows = min(height, max(tall, MIN_ROWS))
     y, x = np.divmod(np.arange(rows * width), width)
     dx = x[:, None] - x
 
     def block(dy: Array) -> Array:
         inside = (np.abs(dy) <= tall) & (np.abs(dx) <= wide)
-        return np.where(inside, correlation[np.clip(dy + tall, 0, 2 * tall), np.clip(dx + wide, 0, 2 * wide)], 0.0)
+        return np.where(inside, correlations[:, np.clip(dy + tall, 0, 2 * tall), np.clip(dx + wide, 0, 2 * wide)], 0.0)
 
     dy = y[:, None] - y
-    return ToeplitzBlocks(block(dy), block(dy + rows), -(-height // rows), rows)
+    return ToeplitzBlocks(block(dy), block(dy + rows), -(-height // rows))
 
 
 def power(correlation: Array) -> Array:
@@ -105,7 +104,7 @@ def central_moments(spectrum: Array, q: Array) -> tuple[Array, Array]:
 
     They are what log det(R + diag(q)) needs beyond second order where q varies slowly: locally the noise is stationary.
     """
-    grid = np.geomspace(1e-4, 1e4, 81)
+    grid = np.geomspace(1e-4, 1e4, 41)
     inverse = 1 / (np.maximum(spectrum, 0)[:, None] + grid)
     centred = inverse - inverse.mean(0)
     at = np.log(np.clip(q, grid[0], grid[-1]))

@@ -11,15 +11,15 @@ pair of neighbouring ones, and the last two are what stationary noise has beyond
 
 __all__ = ["conjugate_gradient_forms", "log_det_change"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 
-def conjugate_gradient_forms(x: Any, delta: Any, solve: Callable[[Any], Any], steps: int) -> Any:
-    """Return x^T (C0 + diag(delta))^-1 y for pairs of columns.
+def conjugate_gradient_forms(x: Any, delta: Any, solve: Callable[[Any], Any]) -> Iterator[Any]:
+    """Yield x^T (C0 + diag(delta))^-1 y for pairs of columns, better with each step.
 
-    Each step is one solve with C0. C0 times a direction is carried along instead of computed. The result is stationary: its error is the square of the
-    solution's.
+    Each step is one solve with C0. C0 times a direction is carried along instead of computed. The forms are stationary: their error is the square
+    of the solution's.
 
     Parameters
     ----------
@@ -29,11 +29,9 @@ def conjugate_gradient_forms(x: Any, delta: Any, solve: Callable[[Any], Any], st
         ``(n, S, P)``.
     solve : callable
         C0^-1 of ``(n, S k, P)``.
-    steps : int
-        How many.
 
-    Returns
-    -------
+    Yields
+    ------
     tensor
         ``(n, S, k, k)`` float64.
     """
@@ -49,26 +47,21 @@ def conjugate_gradient_forms(x: Any, delta: Any, solve: Callable[[Any], Any], st
         return tf.cast(tf.math.divide_no_nan(a, b), x.dtype)
 
     delta = delta[:, :, None]
-    solution, residual, direction, image, size = tf.zeros_like(x), x, None, None, None
-    for _ in range(steps):
+    solution, residual, direction, image, size = 0.0, x, 0.0, 0.0, tf.zeros((), tf.float64)
+    while True:
         preconditioned = tf.reshape(solve(tf.reshape(residual, flat)), shape)
-        new = dot(residual, preconditioned)
-        if direction is None:
-            direction, image = preconditioned, residual
-        else:
-            turn = ratio(new, size)
-            direction, image = preconditioned + turn * direction, residual + turn * image
-        size = new
+        before, size = size, dot(residual, preconditioned)
+        turn = ratio(size, before)
+        direction, image = preconditioned + turn * direction, residual + turn * image
         moved = image + delta * direction
         length = ratio(size, dot(direction, moved))
         solution += length * direction
         residual -= length * moved
-    forms = tf.matmul(tf.cast(x, tf.float64), tf.cast(solution, tf.float64), transpose_b=True)
-    return forms + tf.matmul(tf.cast(solution, tf.float64), tf.cast(residual, tf.float64), transpose_b=True)
+        yield tf.matmul(tf.cast(solution, tf.float64), tf.cast(x + residual, tf.float64), transpose_b=True)
 
 
 def log_det_change(
-    delta: Any, inverse_diagonal: Any, squares_on: Sequence[Any], squares_below: Sequence[Any], third: Any, fourth: Any
+    delta: Any, split: Callable[[Any], list[Any]], inverse_diagonal: Any, on: Sequence[Any], below: Sequence[Any], third: Any, fourth: Any
 ) -> Any:
     """Return log det(C0 + diag(delta)) - log det C0, ``(n, S)`` float64.
 
@@ -76,10 +69,12 @@ def log_det_change(
     ----------
     delta : tensor
         ``(n, S, P)``.
+    split : callable
+        Cuts ``(n, S, P)`` into m blocks ``(n, S, b)``.
     inverse_diagonal : tensor
         ``(n, 1, P)``: S_ii.
-    squares_on, squares_below : sequence of tensor
-        m and m - 1 blocks ``(n, b, b)`` of O squared, element by element.
+    on, below : sequence of tensor
+        m blocks on the diagonal and m - 1 below it, ``(n, b, b)``, of O squared, element by element.
     third, fourth : tensor
         ``(n, 1, P)``: m3 and m4.
     """
@@ -88,13 +83,11 @@ def log_det_change(
     change = inverse_diagonal * delta
     f = delta / (1 + change)
     local = tf.math.log1p(change) + f**3 * (third / 3 - fourth * f / 4)
-    size = squares_on[0].shape[-1]
-    padded = tf.pad(f, [(0, 0), (0, 0), (0, len(squares_on) * size - f.shape[-1])])
-    parts = [padded[..., j * size : (j + 1) * size] for j in range(len(squares_on))]
-    pairs = 0.0
-    for j, part in enumerate(parts):
-        reached = tf.matmul(part, squares_on[j])
-        if j:
-            reached += 2 * tf.matmul(parts[j - 1], squares_below[j - 1], transpose_b=True)
+    pairs, before = 0.0, None
+    for j, part in enumerate(split(f)):
+        reached = tf.matmul(part, on[j])
+        if before is not None:
+            reached += 2 * tf.matmul(before, below[j - 1], transpose_b=True)
         pairs += tf.reduce_sum(tf.cast(part * reached, tf.float64), -1)
+        before = part
     return tf.reduce_sum(tf.cast(local, tf.float64), -1) - pairs / 2
