@@ -5,5 +5,5 @@ marginalised; `log_likelihood` renders parameters first. `docs/likelihood.md` sa
 """
 
 from astroflow.sims.likelihood.likelihood import PixelLikelihood as PixelLikelihood
-from astroflow.sims.likelihood.likelihood import log_likelihood as log_likelihood
 from astroflow.sims.likelihood.nuisances import Nuisances as Nuisances
+from astroflow.sims.likelihood.rendered import log_likelihood as log_likelihood

@@ -119,7 +119,7 @@ def factorise(blocks: ToeplitzBlocks, keep: Array, q: Array) -> BlockFactor:
 
     kept = blocks.split(keep.astype(np.float64))
     extra = blocks.split(np.where(keep, q, 0.0)) + 1 - kept
-    whole = kept.all((0, 2))
+    whole = np.asarray(kept.all((0, 2)))
     unit = tf.eye(kept.shape[-1], batch_shape=kept.shape[:1], dtype=tf.float64)
     inverse: list[Any] = []
     below: list[Any] = []
@@ -127,9 +127,9 @@ def factorise(blocks: ToeplitzBlocks, keep: Array, q: Array) -> BlockFactor:
     try:
         for j in range(blocks.count):
             block = blocks.diagonal if whole[j] else blocks.diagonal * (kept[:, j, :, None] * kept[:, j, None])
-            block = block + unit * extra[:, j, :, None]
             if j:
-                block -= tf.matmul(below[-1], below[-1], transpose_b=True)
+                block = block - tf.matmul(below[-1], below[-1], transpose_b=True)
+            block = tf.linalg.set_diag(tf.broadcast_to(block, unit.shape), tf.linalg.diag_part(block) + extra[:, j])
             factor = tf.linalg.cholesky(block)
             log_det += 2 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(factor)), -1)
             inverse.append(tf.linalg.triangular_solve(factor, unit))

@@ -21,7 +21,8 @@ MIN_ROWS = 2
 class ToeplitzBlocks:
     """R over stamps whose rows are taken a few at a time: b pixels a block, the last filled up with pixels to be masked.
 
-    `diagonal` ``(n, b, b)``: the blocks on the diagonal; `lower` ``(n, b, b)``: each one's correlation, as rows, with the one before; `count` blocks.
+    `diagonal` ``(n, b, b)``: the blocks on the diagonal; `lower` ``(n, b, b)``: each one's correlation, as rows, with the one
+    before; `count` blocks.
     """
 
     diagonal: Array
@@ -91,7 +92,7 @@ def toeplitz_blocks(correlations: Array, height: int, width: int) -> ToeplitzBlo
 
 def power(correlation: Array) -> Array:
     """Return the power spectrum of the noise, ``(K,)``: the eigenvalues of R on a periodic stamp much larger than the correlation."""
-    side = max(64, 4 * max(correlation.shape))
+    side = max(32, 4 * max(correlation.shape))
     periodic = np.zeros((side, side))
     tall, wide = (length // 2 for length in correlation.shape)
     rows, columns = np.arange(-tall, tall + 1), np.arange(-wide, wide + 1)
@@ -104,9 +105,11 @@ def central_moments(spectrum: Array, q: Array) -> tuple[Array, Array]:
 
     They are what log det(R + diag(q)) needs beyond second order where q varies slowly: locally the noise is stationary.
     """
-    grid = np.geomspace(1e-4, 1e4, 41)
+    low, high = max(q.min(), 1e-4), max(q.max(), 1e-3)
+    grid = np.geomspace(low, high, 2 + int(12 * np.log10(high / low)))
     inverse = 1 / (np.maximum(spectrum, 0)[:, None] + grid)
     centred = inverse - inverse.mean(0)
-    at = np.log(np.clip(q, grid[0], grid[-1]))
-    third, fourth = (np.interp(at, np.log(grid), (centred**k).mean(0)) for k in (3, 4))
+    square = centred * centred
+    at = np.log(np.maximum(q, low))
+    third, fourth = (np.interp(at, np.log(grid), each) for each in ((square * centred).mean(0), (square * square).mean(0)))
     return third, fourth

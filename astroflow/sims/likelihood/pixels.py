@@ -41,14 +41,15 @@ class Pixels:
         """
         n, bands, height, width = stamps.shape
         keep = ~stamps.mask & np.isfinite(stamps.images) & stamps.band_present[..., None, None]
-        bare = ~keep.any((1, 2, 3))
+        bare = np.asarray(~keep.any((1, 2, 3)))
         if bare.any():
             raise InputError(f"these objects have no unmasked pixel, hence no likelihood: {_names(stamps, bare)}; leave them out")
         rms = stamps.rms.astype(np.float64)
-        bad = (keep & ~(np.isfinite(rms) & (rms > 0))).any((1, 2, 3))
+        bad = np.asarray((keep & ~(np.isfinite(rms) & (rms > 0))).any((1, 2, 3)))
         if bad.any():
-            raise InputError(f"`rms` must be positive and finite at every unmasked pixel; it is not for {_names(stamps, bad)}: mask such pixels")
-        wrong = (stamps.band_present & ~(stamps.gain > 0)).any(1)
+            names = _names(stamps, bad)
+            raise InputError(f"`rms` must be positive and finite at every unmasked pixel; it is not for {names}: mask such pixels")
+        wrong = np.asarray((stamps.band_present & ~(stamps.gain > 0)).any(1))
         if wrong.any():
             raise InputError(f"`gain` must be positive (infinite for no photon noise); it is not for {_names(stamps, wrong)}")
         rms = np.where(keep, rms, 1.0)
