@@ -1,0 +1,172 @@
+"""Correlated pixels: block Cholesky factors, shared where they can be, and photon noise about a reference model."""
+
+__all__ = ["CorrelatedNoise"]
+
+import hashlib
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from astroflow.errors import InputError
+from astroflow.sims.likelihood.blocks import BlockFactor, factorise
+from astroflow.sims.likelihood.correlation import central_moments, power, toeplitz_blocks
+from astroflow.sims.likelihood.nuisances import shrinkage
+from astroflow.sims.likelihood.photon import conjugate_gradient_forms, log_det_change
+from astroflow.sims.likelihood.pixels import Pixels
+from astroflow.types import Array
+
+STEP_CHANGES = (0.1, 0.3, 0.6)
+"""Two conjugate-gradient steps leave less than 0.01 of log L where no pixel's variance, given all others, changes by more than the first
+of these fractions over the reference models; three, four and five steps do for larger changes. Five for a single reference model."""
+
+
+class CorrelatedNoise:
+    """C = R + diag(q) + A A^T, in units of rms.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        The stamps.
+    correlation : ndarray
+        ``(n, h, w)``, see `checked_correlation`.
+    columns : ndarray
+        ``(n, K, P)`` nuisances of unit prior variance, units of rms, zero where masked.
+    reference : ndarray or None
+        ``(n, S, P)`` models that the ones to come resemble, image unit; their mean is the reference. None without photon noise.
+    dtype : str
+        Kind of the pixel arithmetic; sums are float64.
+
+    Raises
+    ------
+    InputError
+        If a correlation is not positive definite, or photon noise comes without a reference.
+    """
+
+    def __init__(self, pixels: Pixels, correlation: Array, columns: Array, reference: Array | None, dtype: str) -> None:
+        import tensorflow as tf
+
+        self.exact = not pixels.photon.any()
+        if self.exact:
+            reference = np.zeros_like(pixels.photon)[:, None]
+        elif reference is None:
+            raise InputError(
+                "noise that is correlated and has photon noise is expanded about reference models: give `reference`, noiseless images "
+                "(N, B, H, W) or (N, S, B, H, W) of draws"
+            )
+        q = np.maximum(reference, 0) * pixels.photon[:, None]
+        middle = q.mean(1)
+        factor = self._factor(pixels, correlation, middle)
+        self.factor = factor.convert(lambda block: tf.cast(block, dtype))
+        self.log_det = factor.log_det[:, None]
+        self.columns = None
+        if columns.shape[1]:
+            self.columns = self.factor.whiten(tf.constant(columns, dtype))
+            forms = tf.cast(tf.matmul(self.columns, self.columns, transpose_b=True), tf.float64)
+            self.log_det += tf.linalg.logdet(forms + tf.eye(columns.shape[1], dtype=tf.float64))[:, None]
+            self.shrinkage = tf.cast(shrinkage(forms), dtype)
+        if not self.exact:
+            self._expand_about(middle, pixels, correlation, dtype)
+            change = float(np.abs((q - middle[:, None]) * self.near_diagonal[0].numpy()).max())
+            self.steps = 2 + int(np.searchsorted(STEP_CHANGES, change)) if q.shape[1] > 1 else 2 + len(STEP_CHANGES)
+
+    @staticmethod
+    def _factor(pixels: Pixels, correlation: Array, q: Array) -> BlockFactor:
+        """Factorise each row's covariance: those that differ, once each."""
+        import tensorflow as tf
+
+        _, bands, height, width = pixels.shape
+
+        def made(rows: Array) -> BlockFactor:
+            kinds = correlation[rows]
+            same = bool((kinds == kinds[0]).all())
+            blocks = toeplitz_blocks(kinds[:1] if same else kinds, height, width)
+            return factorise(blocks, pixels.keep[rows], q[rows])
+
+        keys = [one.tobytes() + keep.tobytes() + extra.tobytes() for one, keep, extra in zip(correlation, pixels.keep, q, strict=True)]
+        _, first, back = np.unique(np.array([hashlib.sha256(key).hexdigest() for key in keys]), return_index=True, return_inverse=True)
+        _refuse_indefinite(correlation, (bands, height, width))
+        factor = made(first)
+        if len(first) == 1:
+            return factor
+        return replace(factor.convert(lambda block: tf.gather(block, back)), log_det=tf.gather(factor.log_det, back))
+
+    def _expand_about(self, middle: Array, pixels: Pixels, correlation: Array, dtype: str) -> None:
+        """Prepare `log_det_change`: the inverse of C0 near its diagonal, and the moments of its spectrum."""
+        import tensorflow as tf
+
+        on, below = self.factor.selected_inverse()
+        diagonal = tf.concat([tf.linalg.diag_part(block) for block in on], -1)[:, None, : middle.shape[1]]
+        if self.columns is not None:
+            # the nuisances take C0^-1 A (I + A^T C0^-1 A)^-1 A^T C0^-1 away
+            forms = tf.matmul(self.columns, self.columns, transpose_b=True)
+            root = tf.linalg.cholesky(forms + tf.eye(forms.shape[-1], dtype=dtype))
+            taken = tf.linalg.triangular_solve(root, self.factor.unwhiten(self.columns))
+            diagonal -= tf.reduce_sum(taken**2, 1, keepdims=True)
+        self.middle, self.photon = tf.constant(middle[:, None], dtype), tf.constant(pixels.photon[:, None], dtype)
+        moments = np.array([central_moments(power(one), at) for one, at in zip(correlation, middle, strict=True)])
+        self.near_diagonal = (
+            diagonal,
+            [tf.linalg.set_diag(tf.square(block), tf.zeros(block.shape[:-1], dtype)) for block in on],
+            [tf.square(block) for block in below],
+            tf.constant(moments[:, 0, None], dtype),
+            tf.constant(moments[:, 1, None], dtype),
+        )
+
+    def solve(self, x: Any) -> Any:
+        """Return C0^-1 x for x ``(n, S, P)``."""
+        return self.factor.unwhiten(self._shrunk(self.factor.whiten(x), twice=True))
+
+    def whiten(self, x: Any, model: Any) -> Any:
+        """Return C0^(-1/2) x, ``(n, S, P)`` float64, for x ``(n, S, P)``; `model` does not enter.
+
+        Each pixel given those before it, in reading order: where there is no structure, white.
+        """
+        import tensorflow as tf
+
+        return tf.cast(self._shrunk(self.factor.whiten(x), twice=False)[..., : x.shape[-1]], tf.float64)
+
+    def _shrunk(self, w: Any, *, twice: bool) -> Any:
+        """Apply (I + B B^T)^(-1/2), or its square, where B are the whitened nuisances."""
+        import tensorflow as tf
+
+        if self.columns is None:
+            return w
+        for _ in range(1 + twice):
+            amplitudes = tf.matmul(tf.matmul(w, self.columns, transpose_b=True), self.shrinkage)
+            w -= tf.matmul(amplitudes, self.columns)
+        return w
+
+    def forms(self, x: Any, model: Any) -> tuple[Any, Any]:
+        """Return x^T C^-1 y ``(n, S, k, k)`` of columns ``(n, S, k, P)``, and log det C; see `WhiteNoise.forms`."""
+        import tensorflow as tf
+
+        if not self.exact:
+            delta = tf.maximum(model, 0) * self.photon - self.middle
+            change = log_det_change(delta, self.factor.split, *self.near_diagonal)
+            steps = conjugate_gradient_forms(x, delta, self.solve)
+            return next(itertools.islice(steps, self.steps - 1, None)), self.log_det + change
+        shape = tf.shape(x)
+        flat = tf.reshape(x, tf.concat([shape[:1], [shape[1] * shape[2]], shape[3:]], 0))
+        w = tf.cast(self._shrunk(self.factor.whiten(flat), twice=False), tf.float64)
+        w = tf.reshape(w, tf.concat([shape[:3], [-1]], 0))
+        return tf.matmul(w, w, transpose_b=True), self.log_det
+
+
+def _refuse_indefinite(correlation: Array, shape: tuple[int, int, int]) -> None:
+    """Refuse correlations that no noise can have, also where photon noise or masks would hide it."""
+    bands, height, width = shape
+    kinds, first = np.unique(correlation, axis=0, return_index=True)
+    for one, row in zip(kinds, first.tolist(), strict=True):
+        lowest = power(one).min()
+        if lowest > 0:
+            continue  # a positive power spectrum makes every such matrix positive definite
+        try:
+            factorise(toeplitz_blocks(one[None], height, width), np.ones((1, height * width), bool), np.zeros((1, height * width)))
+        except np.linalg.LinAlgError:
+            raise InputError(
+                f"`noise_correlation` of stamp {row // bands}, band {row % bands} is not positive definite over {height} x {width} pixels: "
+                f"no noise can have it. Its power spectrum goes down to {lowest:.2g}: measure it to larger lags, or set the negative "
+                "power to zero and add a little to all"
+            ) from None

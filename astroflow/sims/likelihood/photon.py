@@ -1,0 +1,100 @@
+"""Photon noise on top of correlated noise: what changes when the covariance moves from C0 to C0 + diag(delta).
+
+delta = max(model, 0) / gain - its value in the reference model. C0 is factorised once; for every model, a few steps of conjugate
+gradients preconditioned with C0 give C^-1 x, and an expansion gives log det C:
+
+    sum log(1 + S_ii delta_i) - 1/2 sum_ij f_i f_j O_ij^2 + 1/3 sum m3_i f_i^3 - 1/4 sum m4_i f_i^4
+
+with S = C0^-1, O its part off the diagonal and f_i = delta_i / (1 + S_ii delta_i). The first sum is exact for each pixel alone, the
+second is the next order, from pairs of neighbours, and the last two are what stationary noise has beyond, m3 and m4 being
+local moments of its inverse spectrum.
+"""
+
+__all__ = ["conjugate_gradient_forms", "log_det_change"]
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def conjugate_gradient_forms(x: Any, delta: Any, solve: Callable[[Any], Any]) -> Iterator[Any]:
+    """Yield x^T (C0 + diag(delta))^-1 y for pairs of columns, better with each step.
+
+    Each step is one solve with C0. C0 times a direction is carried along instead of computed. The forms are stationary:
+    their error is the square of the solution's.
+
+    Parameters
+    ----------
+    x : tensor
+        ``(n, S, k, P)`` columns.
+    delta : tensor
+        ``(n, S, P)``.
+    solve : callable
+        C0^-1 of ``(n, S k, P)``.
+
+    Yields
+    ------
+    tensor
+        ``(n, S, k, k)`` float64.
+    """
+    import tensorflow as tf
+
+    shape = tf.shape(x)
+    flat = tf.concat([shape[:1], [shape[1] * shape[2]], shape[3:]], 0)
+
+    def dot(a: Any, b: Any) -> Any:
+        return tf.reduce_sum(tf.cast(a * b, tf.float64), -1, keepdims=True)
+
+    def ratio(a: Any, b: Any) -> Any:
+        return tf.cast(tf.math.divide_no_nan(a, b), x.dtype)
+
+    delta = delta[:, :, None]
+    solution, residual, direction, image, size, floor = 0.0, x, 0.0, 0.0, tf.zeros((), tf.float64), None
+    while True:
+        preconditioned = tf.reshape(solve(tf.reshape(residual, flat)), shape)
+        before, size = size, dot(residual, preconditioned)
+        # the square of the solution's error: where rounding is all that is left, go no further, for its slope is nonsense
+        floor = float(np.finfo(x.dtype.as_numpy_dtype).eps) * tf.stop_gradient(size) if floor is None else floor
+        size = tf.where(size > floor, size, tf.zeros_like(size))
+        turn = ratio(size, before)
+        direction, image = preconditioned + turn * direction, residual + turn * image
+        moved = image + delta * direction
+        length = ratio(size, dot(direction, moved))
+        solution += length * direction
+        residual -= length * moved
+        solved, left, given = (tf.cast(part, tf.float64) for part in (solution, residual, x))
+        yield tf.matmul(solved, given, transpose_b=True) + tf.matmul(left, solved, transpose_b=True)
+
+
+def log_det_change(
+    delta: Any, split: Callable[[Any], list[Any]], inverse_diagonal: Any, on: Sequence[Any], below: Sequence[Any], third: Any, fourth: Any
+) -> Any:
+    """Return log det(C0 + diag(delta)) - log det C0, ``(n, S)`` float64.
+
+    Parameters
+    ----------
+    delta : tensor
+        ``(n, S, P)``.
+    split : callable
+        Cuts ``(n, S, P)`` into m blocks ``(n, S, b)``.
+    inverse_diagonal : tensor
+        ``(n, 1, P)``: S_ii.
+    on, below : sequence of tensor
+        m blocks on the diagonal and m - 1 below it, ``(n, b, b)``, of O squared, element by element.
+    third, fourth : tensor
+        ``(n, 1, P)``: m3 and m4.
+    """
+    import tensorflow as tf
+
+    change = inverse_diagonal * delta
+    f = delta / (1 + change)
+    local = tf.math.log1p(change) + f * f * f * (third / 3 - fourth * f / 4)
+    pairs, before = 0.0, None
+    for j, part in enumerate(split(f)):
+        reached = tf.matmul(part, on[j])
+        if before is not None:
+            reached += 2 * tf.matmul(before, below[j - 1], transpose_b=True)
+        pairs += tf.reduce_sum(tf.cast(part * reached, tf.float64), -1)
+        before = part
+    return tf.reduce_sum(tf.cast(local, tf.float64), -1) - pairs / 2
