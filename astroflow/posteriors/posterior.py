@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from astroflow.errors import InputError
+from astroflow.errors import ConfigError, InputError
+from astroflow.posteriors.certificate import Certificate
 from astroflow.posteriors.estimator import Estimator
 from astroflow.posteriors.familiarity import Familiarity, unfamiliar_correlation
 from astroflow.posteriors.flags import Flag, quality
@@ -22,7 +23,10 @@ from astroflow.posteriors.inputs import network_inputs
 from astroflow.posteriors.linearized import Linearization, LinearizedStage
 from astroflow.posteriors.summary import leans_on_bound, summarize_draws
 from astroflow.randomness import standard_normals
+from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.parameters import Parameters
+from astroflow.sims.recipe import galaxy_from_data
+from astroflow.sims.sersics import SersicSum
 from astroflow.sims.stamp import StampSpec
 from astroflow.types import Array, Cutout, Stamps
 
@@ -49,6 +53,18 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.context)
+
+    def __getitem__(self, rows: Array) -> "Encoded":
+        """Select rows by an array of positions."""
+        framed = Framed(
+            stamps=self.framed.stamps[rows], flags=self.framed.flags[rows], shift_arcsec=self.framed.shift_arcsec[rows],
+            notes=[self.framed.notes[row] for row in rows.tolist()],
+        )  # fmt: skip
+        fits = None
+        if self.fits is not None:
+            place = np.cumsum(self.fitted) - 1
+            fits = self.fits[place[rows[self.fitted[rows]]]]
+        return Encoded(framed, self.context[rows], self.snr[rows], self.flags[rows], self.fitted[rows], fits)
 
 
 @dataclass(frozen=True)
@@ -129,13 +145,18 @@ class Posterior:
         if n_draws < 1:
             raise InputError(f"`n_draws` must be at least 1; got {n_draws}")
         encoded = self._encoded(stamps)
+        draws = self.frame_draws(encoded, n_draws, seed)
+        draws[..., self._offsets] += encoded.framed.shift_arcsec[:, None, : len(self._offsets)].astype(np.float32)
+        draws[~encoded.framed.usable] = np.nan
+        return draws
+
+    def frame_draws(self, encoded: Encoded, n_draws: int, seed: int) -> Array:
+        """Draw as `sample` does, with offsets counted from the frame's centre and nothing blanked."""
         noise = standard_normals(seed, "posterior", encoded.framed.stamps.ids, (n_draws, len(self.parameters)))
         plain, draws = ~encoded.fitted, np.empty(noise.shape, np.float32)
         draws[plain] = self.estimator.sample(encoded.context[plain], noise[plain])
         if self.linearized is not None and encoded.fits is not None:
             draws[encoded.fitted] = self.linearized.sample(encoded.fits, noise[encoded.fitted])
-        draws[..., self._offsets] += encoded.framed.shift_arcsec[:, None, : len(self._offsets)].astype(np.float32)
-        draws[~encoded.framed.usable] = np.nan
         return draws
 
     def log_prob(self, theta: Array, stamps: Stamps | Sequence[Cutout] | Encoded) -> Array:
@@ -151,15 +172,61 @@ class Posterior:
             raise InputError(f"`theta` must be ({len(encoded)}, draws, {len(self.parameters)}); got {theta.shape}")
         values = values.copy()
         values[..., self._offsets] -= encoded.framed.shift_arcsec[:, None, : len(self._offsets)].astype(np.float32)
-        inside = self.parameters.prior.contains(values.astype(np.float64))
-        safe = np.where(inside[..., None], values, self._typical)
+        out = self.frame_log_prob(values, encoded)
+        out[~encoded.framed.usable] = np.nan
+        return out[:, 0] if single else out
+
+    def frame_log_prob(self, theta: Array, encoded: Encoded) -> Array:
+        """Return the log density ``(N, S)`` of `theta` ``(N, S, P)`` whose offsets count from the frame's centre."""
+        inside = self.parameters.prior.contains(theta.astype(np.float64))
+        safe = np.where(inside[..., None], theta, self._typical)
         plain, out = ~encoded.fitted, np.empty(inside.shape, np.float32)
         out[plain] = self.estimator.log_prob(safe[plain], encoded.context[plain])
         if self.linearized is not None and encoded.fits is not None:
             out[encoded.fitted] = self.linearized.log_prob(safe[encoded.fitted], encoded.fits)
-        out = np.where(inside, out, -np.inf)
-        out[~encoded.framed.usable] = np.nan
-        return out[:, 0] if single else out
+        return np.where(inside, out, -np.inf)
+
+    def certify(self, stamps: Stamps | Sequence[Cutout] | Encoded, n_draws: int = 256, seed: int = 0) -> Certificate:
+        """Weigh draws by the exact likelihood, and look at the residual: two verdicts for each row.
+
+        Parameters
+        ----------
+        stamps : Stamps, sequence of Cutout, or Encoded
+            The observations.
+        n_draws : int
+            Draws per object; fewer than 256 cannot pass.
+        seed : int
+            As of `sample`, whose draws are weighed.
+
+        Returns
+        -------
+        Certificate
+            Not applicable where rows are unusable or binned, or where `likelihood_gaps` of the forward model are not empty.
+
+        Raises
+        ------
+        InputError
+            If `n_draws` is below 16, too few to say anything.
+        """
+        from astroflow.posteriors.certify import certify
+
+        if n_draws < 16:
+            raise InputError(f"`n_draws` must be at least 16 to weigh draws; got {n_draws}")
+        return certify(self, self._encoded(stamps), n_draws, seed)
+
+    @cached_property
+    def engine(self) -> FourierEngine:
+        """The Fourier engine of the forward model's galaxy.
+
+        Raises
+        ------
+        ConfigError
+            If the engine cannot draw it.
+        """
+        galaxy = galaxy_from_data(self.forward_model)
+        if not isinstance(galaxy, SersicSum):
+            raise ConfigError(f"the Fourier engine draws sums of Sersic profiles; {type(galaxy).__name__} is none")
+        return FourierEngine(galaxy, self.parameters.names)
 
     def summarize(self, stamps: Stamps | Sequence[Cutout] | Encoded, n_draws: int = 256, seed: int = 0) -> "Table":
         """Return one row per image: moments, quantiles, estimated S/N, flags.
