@@ -5,13 +5,15 @@ Two questions with two answers that are never merged:
 - *Inference.* Do the draws represent the posterior of this likelihood? Draws :math:`\theta_s \sim q` have the importance weights
   :math:`w_s = p(d \mid \theta_s)\, p(\theta_s) / q(\theta_s)`. If q is the posterior they are equal. The effective sample size
   :math:`(\sum w)^2 / \sum w^2` and the Pareto shape k-hat of their tail (Vehtari et al. 2024, https://arxiv.org/abs/1507.02646) measure
-  how far it is; their mean is the evidence.
+  how far it is; their mean is the evidence. Weights cannot see a mode that no draw has visited, so some draws of the prior are weighed as
+  well, and the share of the posterior where q is practically zero is estimated from them (`missed_mass`). Modes much narrower than the
+  prior escape even these.
 - *Model.* Can this likelihood have made this image at all? Chi-squared of the best draw, and the structure of its residual (`residuals`).
 
 Neither is asked where the likelihood cannot follow the simulator (`likelihood_gaps`, binned stamps): the answer is then "not applicable".
 """
 
-__all__ = ["Certificate", "Verdict", "likelihood_gaps", "weigh"]
+__all__ = ["Certificate", "Verdict", "likelihood_gaps", "missed_mass", "weigh"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +27,9 @@ from astroflow.types import Array
 LEAST_DRAWS = 256
 LEAST_EFFICIENCY = 0.5
 LEAST_P = 1e-3
+NOWHERE = 0.01
+"""Where the proposal's share of the mixture is below this share of the prior's, it has practically nothing."""
+MOST_MISSED = 0.05
 
 
 class Verdict(IntEnum):
@@ -39,13 +44,15 @@ class Verdict(IntEnum):
 class Certificate:
     """What was found for N images; every array ``(N,)``.
 
-    `efficiency` is the effective sample size over the number of draws; `k_hat` the Pareto shape; `log_evidence` that of the image, nats,
+    `efficiency` is the effective sample size over the number of draws; `k_hat` the Pareto shape; `missed` the share of the posterior
+    that draws of the prior found where the posterior in question has nothing; `log_evidence` that of the image, nats,
     with its standard error; `chi_squared` that of the best draw and `dof` its expectation; `chi_squared_p` and `residual_p` their
     p-values; `inference` and `model` are `Verdict` values. Where a verdict is not applicable, its figures are NaN.
     """
 
     efficiency: Array
     k_hat: Array
+    missed: Array
     log_evidence: Array
     log_evidence_error: Array
     chi_squared: Array
@@ -58,7 +65,7 @@ class Certificate:
     def columns(self) -> dict[str, Array]:
         """Return the figures as columns of a catalog."""
         return {
-            "ess_fraction": self.efficiency, "k_hat": self.k_hat, "log_evidence": self.log_evidence,
+            "ess_fraction": self.efficiency, "k_hat": self.k_hat, "missed": self.missed, "log_evidence": self.log_evidence,
             "log_evidence_error": self.log_evidence_error, "chi2": self.chi_squared, "chi2_dof": self.dof, "chi2_p": self.chi_squared_p,
             "residual_p": self.residual_p, "inference_ok": self.inference, "model_ok": self.model,
         }  # fmt: skip
@@ -77,9 +84,7 @@ def weigh(log_weights: Array) -> dict[str, Array]:
     dict of ndarray
         `efficiency`, `k_hat`, `log_evidence`, `log_evidence_error` and `verdict`, each ``(N,)``.
     """
-    from arviz_stats.base.array import array_stats
-
-    n, draws = log_weights.shape
+    draws = log_weights.shape[1]
     log_weights = np.where(np.isnan(log_weights), -np.inf, log_weights)
     largest = log_weights.max(1, keepdims=True)
     dead = ~np.isfinite(largest[:, 0])
@@ -89,19 +94,54 @@ def weigh(log_weights: Array) -> dict[str, Array]:
         effective = np.where(dead, 0.0, total**2 / squares)
         evidence = np.where(dead, -np.inf, largest[:, 0] + np.log(total / draws))
         error = np.sqrt(np.maximum(1 / effective - 1 / draws, 0))
-    k_hat = np.full(n, np.inf)
-    # weights that are all equal have no tail to fit; those of zero must not be part of it
-    floor = np.maximum(log_weights, largest - 700)
-    alive = np.flatnonzero(~dead & (np.ptp(floor, axis=1) > 1e-9))
-    k_hat[~dead] = -np.inf
-    if len(alive):
-        k_hat[alive] = array_stats.psislw(floor[alive], axis=-1)[1]
+    k_hat = np.array([_pareto_shape(row) for row in log_weights])
     limit = min(0.7, 1 - 1 / np.log10(draws))
     good = (effective >= LEAST_EFFICIENCY * draws) & (k_hat < limit) & (draws >= LEAST_DRAWS)
     return {
         "efficiency": effective / draws, "k_hat": k_hat, "log_evidence": evidence, "log_evidence_error": error,
         "verdict": np.where(good, Verdict.OK, Verdict.FAILED),
     }  # fmt: skip
+
+
+def _pareto_shape(log_weights: Array) -> float:
+    """Return k-hat of one row: minus infinity for equal weights, infinity where no tail can be fitted."""
+    from arviz_stats.base.array import array_stats
+
+    largest = log_weights.max()
+    if not np.isfinite(largest):
+        return np.inf
+    finite = np.maximum(log_weights, largest - 700)
+    if np.ptp(finite) < 1e-9:
+        return -np.inf
+    try:
+        return float(array_stats.psislw(finite)[1])
+    except ValueError:  # one weight is all there is
+        return np.inf
+
+
+def missed_mass(log_target: Array, log_proposal: Array, log_prior: Array, draws: int) -> Array:
+    """Estimate how much of the posterior lies where the proposal is practically zero.
+
+    Parameters
+    ----------
+    log_target, log_proposal, log_prior : ndarray
+        ``(N, S + M)`` unnormalised posterior, proposal and prior at S draws of the proposal and then M of the prior.
+    draws : int
+        S.
+
+    Returns
+    -------
+    ndarray
+        ``(N,)``, a share between 0 and 1.
+    """
+    total = log_target.shape[1]
+    share = np.log([draws / total, 1 - draws / total])
+    mixture = np.logaddexp(share[0] + log_proposal, share[1] + log_prior)
+    log_weights = np.where(np.isfinite(log_target), log_target - mixture, -np.inf)
+    largest = log_weights.max(1, keepdims=True)
+    weights = np.exp(log_weights - np.where(np.isfinite(largest), largest, 0))
+    elsewhere = share[0] + log_proposal < share[1] + log_prior + np.log(NOWHERE)
+    return np.asarray((weights * elsewhere).sum(1) / np.maximum(weights.sum(1), 1e-300))
 
 
 KNOWN_PARTS = {"galaxy": ("sersic", "bulge_disc"), "psf": ("moffat", "kolmogorov", "images"), "noise": ("rms", "ccd")}

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from astroflow.posteriors.certificate import LEAST_P, Certificate, Verdict, likelihood_gaps, weigh
+from astroflow.posteriors.certificate import LEAST_P, MOST_MISSED, Certificate, Verdict, likelihood_gaps, missed_mass, weigh
 from astroflow.posteriors.residuals import blur_pictures, chi_squared_p, core_p, neighbour_p, score_p, structure_p
+from astroflow.randomness import standard_normals
 from astroflow.sims.likelihood import PixelLikelihood
 from astroflow.types import Array, Stamps
 
@@ -18,7 +19,9 @@ BLOCK = 8
 """Rows whose models are in memory together."""
 STEP = 0.3
 """Of the derivatives of the best model, in standard deviations of the draws."""
-FIGURES = ("efficiency", "k_hat", "log_evidence", "log_evidence_error", "chi_squared", "dof", "chi_squared_p", "residual_p")
+PRIOR_SHARE = 8
+"""One draw of the prior is weighed beside so many of the posterior."""
+FIGURES = ("efficiency", "k_hat", "missed", "log_evidence", "log_evidence_error", "chi_squared", "dof", "chi_squared_p", "residual_p")
 
 
 def certify(posterior: "Posterior", encoded: "Encoded", n_draws: int, seed: int) -> Certificate:
@@ -58,11 +61,19 @@ def log_prior(posterior: "Posterior", theta: Array, stamps: Stamps) -> Array:
 def _block(posterior: "Posterior", encoded: "Encoded", n_draws: int, seed: int) -> dict[str, Any]:
     stamps = encoded.framed.stamps
     draws = posterior.frame_draws(encoded, n_draws, seed)
-    models = posterior.engine.render_draws(draws, stamps)
-    likelihood = PixelLikelihood(stamps, models, dtype="float32")
+    normals = standard_normals(seed, "certificate", stamps.ids, (max(1, n_draws // PRIOR_SHARE), draws.shape[-1]))
+    anywhere = posterior.parameters.prior.forward(normals.astype(np.float64)).astype(np.float32)
+    theta = np.concatenate([draws, anywhere], 1)
+    models = posterior.engine.render_draws(theta, stamps)
+    likelihood = PixelLikelihood(stamps, models[:, :n_draws], dtype="float32")
     log_likelihood = likelihood.log_prob(models).numpy()
-    proposal = posterior.frame_log_prob(draws, encoded)
-    target = log_likelihood + log_prior(posterior, draws.astype(np.float64), stamps)
+    proposal = posterior.frame_log_prob(theta, encoded).astype(np.float64)
+    prior = log_prior(posterior, theta.astype(np.float64), stamps)
+    target = log_likelihood + prior
+    missed = missed_mass(target, proposal, prior, n_draws)
+    weighed = weigh((target - proposal)[:, :n_draws])
+    weighed["verdict"] = np.where(missed > MOST_MISSED, Verdict.FAILED, weighed["verdict"])
+    models, log_likelihood = models[:, :n_draws], log_likelihood[:, :n_draws]
     best = np.argmax(log_likelihood, 1)
     n = np.arange(len(stamps))
     model, point = models[n, best], draws[n, best]
@@ -77,8 +88,8 @@ def _block(posterior: "Posterior", encoded: "Encoded", n_draws: int, seed: int) 
         neighbour_p(white),
         score_p(fisher.information.numpy(), fisher.score.numpy(), draws.shape[-1]),
     )
-    return weigh(target - proposal) | {
-        "chi_squared": chi_squared, "dof": dof, "chi_squared_p": chi_squared_p(chi_squared, dof), "residual_p": structure,
+    return weighed | {
+        "missed": missed, "chi_squared": chi_squared, "dof": dof, "chi_squared_p": chi_squared_p(chi_squared, dof), "residual_p": structure,
     }  # fmt: skip
 
 

@@ -1,0 +1,93 @@
+"""P-values of residuals: uniform under the model, small for planted faults."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from astroflow.posteriors.residuals import blur_pictures, chi_squared_p, core_p, neighbour_p, score_p, structure_p
+
+N, SIDE = 400, 32
+
+
+@pytest.fixture
+def white():
+    return np.random.default_rng(1).normal(size=(N, SIDE, SIDE))
+
+
+@pytest.fixture(scope="module")
+def galaxy():
+    """A Gaussian of S/N 100 on noise of unit rms."""
+    y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+    profile = np.exp(-0.5 * (x**2 + y**2) / 2.5**2)
+    return 100 * profile / np.sqrt((profile**2).sum())
+
+
+def uniform(p):
+    return stats.kstest(p, "uniform").pvalue > 1e-3
+
+
+def test_noise_passes(white, galaxy):
+    model = np.repeat(galaxy[None], N, 0)
+    assert uniform(chi_squared_p((white**2).sum((1, 2)), SIDE**2))
+    assert uniform(core_p(white, model, np.ones_like(model), 0))
+    assert uniform(neighbour_p(white))
+
+
+def test_masked_pixels_are_no_evidence(white, galaxy):
+    mask = np.random.default_rng(2).random(white.shape) < 0.3
+    white[mask] = 0
+    model = np.repeat(galaxy[None], N, 0)
+    assert uniform(chi_squared_p((white**2).sum((1, 2)), (~mask).sum((1, 2))))
+    assert uniform(core_p(white, model, np.ones_like(model), 0))
+    assert uniform(neighbour_p(white))
+
+
+def test_wrong_noise_maps_fail(white):
+    for factor in (0.8, 1.25):
+        assert (chi_squared_p((factor**2 * white**2).sum((1, 2)), SIDE**2) < 1e-3).all()
+
+
+def test_correlated_noise_taken_for_white_fails(white):
+    smooth = (white + 0.3 * np.roll(white, 1, 2) + 0.3 * np.roll(white, 1, 1)) / np.sqrt(1.18)
+    assert (neighbour_p(smooth) < 1e-3).mean() > 0.95
+
+
+def test_a_core_that_does_not_fit_fails(white, galaxy):
+    model = np.repeat(galaxy[None], N, 0)
+    core = model > 1
+    assert core[0].sum() > 20
+    assert (core_p(white + 2.0 * core, model, np.ones_like(model), 7) < 1e-3).mean() > 0.95
+    faint = np.full_like(model, 0.1)
+    assert (core_p(white + 2.0 * core, faint, np.ones_like(model), 7) == 1).all()
+
+
+def score_case(galaxy, white, extra):
+    """A fit of flux, position and a round size, beside the blur pictures, in white noise."""
+    gy, gx = np.gradient(galaxy)
+    y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+    columns = np.concatenate([np.stack([galaxy, gx, gy, x * gx + y * gy]), blur_pictures(galaxy[None])[0]]).reshape(-1, SIDE**2)
+    residual = (white + extra).reshape(len(white), -1)
+    free = columns[:4]
+    residual = residual - residual @ free.T @ np.linalg.solve(free @ free.T, free)  # as after the fit
+    information = np.repeat((columns @ columns.T)[None], len(white), 0)
+    return score_p(information, residual @ columns.T, 4)
+
+
+def test_the_score_test_passes_noise_and_catches_an_elliptical_psf(white, galaxy):
+    assert uniform(score_case(galaxy, white, 0.0))
+    pictures = blur_pictures(galaxy[None])[0]
+    elliptical = 8 * pictures[1] / np.sqrt((pictures[1] ** 2).sum())  # eight sigma
+    assert (score_case(galaxy, white, elliptical) < 1e-3).mean() > 0.95
+    assert (score_case(galaxy, white, 0.3) < 1e-3).mean() > 0.95, "a level of the sky"
+
+
+def test_directions_that_the_parameters_absorb_are_no_test(white):
+    information = np.repeat(np.array([[2.0, 2.0], [2.0, 2.0]])[None], 3, 0)
+    assert (score_p(information, np.array([[9.0, 9.0]] * 3), 1) == 1).all()
+
+
+def test_the_smallest_of_several_is_corrected_for_their_number():
+    p = np.random.default_rng(0).random((3, 20_000))
+    found = structure_p(*p)
+    assert abs((found < 0.05).mean() - 0.05) < 0.006
+    assert found.max() <= 1
