@@ -137,6 +137,7 @@ def infer(
     draws: Annotated[int, typer.Option(help="Posterior draws per object.")] = 256,
     seed: Seed = 0,
     samples: Annotated[bool, typer.Option("--samples", help="Write the draws as well.")] = False,
+    certify: Annotated[bool, typer.Option("--certify", help="Weigh the draws by the exact likelihood: two verdicts for each row.")] = False,
     rows_per_partition: Annotated[int, typer.Option(help="Rows per task and file.")] = 2000,
     allow_flagged: Annotated[
         float, typer.Option(min=0, max=1, help="Largest share of unusable rows that is fine; more gives exit code 3.")
@@ -150,8 +151,8 @@ def infer(
     from astroflow.pipelines.infer import infer as run_infer
 
     result = run_infer(
-        catalog, bundle=bundle, out=out, n_draws=draws, seed=seed, keep_samples=samples, rows_per_partition=rows_per_partition,
-        scheduler=scheduler, workers=workers,
+        catalog, bundle=bundle, out=out, n_draws=draws, seed=seed, keep_samples=samples, certify=certify,
+        rows_per_partition=rows_per_partition, scheduler=scheduler, workers=workers,
     )  # fmt: skip
     _say([f"{result.rows} rows: {result.good} good, {result.suspect} suspect, {result.unusable} unusable"])
     facts = {"rows": result.rows, "good": result.good, "suspect": result.suspect, "unusable": result.unusable}

@@ -78,7 +78,33 @@ class RowInfo:
     notes: Array
 
 
-def posterior_columns(parameters: Parameters, *, string_ids: bool = False, samples: bool = False) -> list[OutputColumn]:
+CERTIFICATE = (
+    OutputColumn(
+        "ess_fraction", "float32", "", "stat.value", "Certificate: effective sample size of the draws' importance weights over their number"
+    ),
+    OutputColumn("k_hat", "float32", "", "stat.value", "Certificate: Pareto shape of the weights' tail; below 0.7 they can be trusted"),
+    OutputColumn("missed", "float32", "", "stat.value", "Certificate: share of the posterior found where the draws have nothing"),
+    OutputColumn("log_evidence", "float32", "", "stat.likelihood", "Certificate: log of the image's evidence, nats"),
+    OutputColumn("log_evidence_error", "float32", "", "stat.error;stat.likelihood", "Certificate: its standard error, nats"),
+    OutputColumn("chi2", "float32", "", "stat.fit.chi2", "Certificate: chi-squared of the best draw"),
+    OutputColumn(
+        "chi2_dof", "float32", "", "stat.fit.dof", "Certificate: unmasked pixels less parameters, what chi-squared is expected to be"
+    ),
+    OutputColumn("chi2_p", "float32", "", "stat.probability", "Certificate: two-sided p-value of chi-squared"),
+    OutputColumn("residual_p", "float32", "", "stat.probability", "Certificate: p-value of the structure of the best draw's residual"),
+    OutputColumn(
+        "inference_ok", "int8", "", "meta.code.qual", "Certificate: do the draws represent the posterior? 1 yes, 0 no, -1 not applicable"
+    ),
+    OutputColumn(
+        "model_ok", "int8", "", "meta.code.qual", "Certificate: can the model have made the image? 1 yes, 0 no, -1 not applicable"
+    ),
+)
+"""Columns of `Posterior.certify`."""
+
+
+def posterior_columns(
+    parameters: Parameters, *, string_ids: bool = False, samples: bool = False, certified: bool = False
+) -> list[OutputColumn]:
     """Describe the columns of a posterior catalog, in their order.
 
     Parameters
@@ -89,6 +115,8 @@ def posterior_columns(parameters: Parameters, *, string_ids: bool = False, sampl
         The catalog's ids are strings, not integers.
     samples : bool
         Add a column of posterior draws.
+    certified : bool
+        Add the columns of certificates.
     """
     columns = [
         OutputColumn("row_index", "int64", "", "meta.record", "Row in the input catalog, from 0"),
@@ -137,6 +165,7 @@ def posterior_columns(parameters: Parameters, *, string_ids: bool = False, sampl
         OutputColumn("note", "string", "", "meta.note", "Why the row is unusable, in a sentence"),
         OutputColumn("bundle", "string", "", "meta.id", "Digest of the trained posterior that made the row"),
     ]
+    columns += CERTIFICATE if certified else ()
     if samples:
         columns.append(OutputColumn("samples", "samples", "", "", "Posterior draws, one list per parameter"))
     return columns
@@ -160,7 +189,8 @@ def build_posterior_table(
     rows : RowInfo
         ``N`` rows; those with an `UNUSABLE` flag get nulls for everything that a posterior would say.
     summary : mapping of str to ndarray
-        ``(N,)`` arrays by column name, from `summarize_draws` and `summarize_derived`. Derived columns may be missing.
+        ``(N,)`` arrays by column name, from `summarize_draws` and `summarize_derived`, and of certificates where there
+        are any. Derived columns may be missing.
     bundle : str
         Digest of the trained posterior.
     samples : ndarray, optional
@@ -177,7 +207,9 @@ def build_posterior_table(
 
     ids = np.asarray(rows.ids)
     n = len(ids)
-    columns = posterior_columns(parameters, string_ids=ids.dtype.kind == "U", samples=samples is not None)
+    columns = posterior_columns(
+        parameters, string_ids=ids.dtype.kind == "U", samples=samples is not None, certified="ess_fraction" in summary
+    )
     unusable = (np.asarray(rows.flags, np.int64) & UNUSABLE) != 0
     given: dict[str, Any] = {
         "row_index": rows.row_index, "id": ids, "ra": rows.ra, "dec": rows.dec, "x": rows.x, "y": rows.y, "flags": rows.flags,

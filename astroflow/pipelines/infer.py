@@ -21,6 +21,7 @@ from astroflow.files import clear_stages
 from astroflow.pipelines.progress import reporter
 from astroflow.pipelines.scheduler import bounded, cluster, prepare_workers
 from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_counts, prepare_worker, read_part
+from astroflow.posteriors.certificate import LEAST_DRAWS
 from astroflow.provenance import provenance, write_json
 
 ROWS_PER_PARTITION = 2000
@@ -46,6 +47,7 @@ def infer(
     n_draws: int = 256,
     seed: int = 0,
     keep_samples: bool = False,
+    certify: bool = False,
     rows_per_partition: int = ROWS_PER_PARTITION,
     scheduler: str | None = None,
     workers: int | None = None,
@@ -66,6 +68,8 @@ def infer(
         With an object's id it fixes its draws.
     keep_samples : bool
         Write the draws as well.
+    certify : bool
+        Weigh the draws by the exact likelihood and test residuals: more columns, and the flags `INFERENCE_POOR` and `MODEL_POOR`.
     rows_per_partition : int
         Rows per task and file.
     scheduler, workers : optional
@@ -80,6 +84,8 @@ def infer(
     """
     if n_draws < 32:
         raise ConfigError(f"--draws must be at least 32, for the quantiles; got {n_draws}")
+    if certify and n_draws < LEAST_DRAWS:
+        raise ConfigError(f"--certify needs at least {LEAST_DRAWS} --draws, or nothing can pass; got {n_draws}")
     if rows_per_partition < 1:
         raise ConfigError(f"--rows-per-partition must be at least 1; got {rows_per_partition}")
     recipe = load_catalog(catalog)
@@ -93,7 +99,7 @@ def infer(
             f"the catalog {catalog} has {scale:g} arcsec per pixel; the bundle {bundle} was trained at {trained:g}. "
             "Use a bundle for this pixel scale"
         )
-    options = {"n_draws": n_draws, "seed": seed, "keep_samples": keep_samples, "rows_per_partition": rows_per_partition}
+    options = {"n_draws": n_draws, "seed": seed, "keep_samples": keep_samples, "certify": certify, "rows_per_partition": rows_per_partition}
     asked = {
         "catalog": recipe.model_dump(mode="json"), "rows": source.n_rows, "ids_sha256": _digest_of(source.row_keys().tolist()),
         "bundle": posterior.digest, **options,
@@ -101,7 +107,9 @@ def infer(
     _claim(out, asked, seed)
     parts = out / "catalog"
     parts.mkdir(exist_ok=True)
-    job = InferenceJob(str(bundle.resolve()), posterior.digest, str(parts.resolve()), n_draws, seed, keep_samples, {"seed": str(seed)})
+    job = InferenceJob(
+        str(bundle.resolve()), posterior.digest, str(parts.resolve()), n_draws, seed, keep_samples, certify, {"seed": str(seed)}
+    )
     partitions = source.partitions(rows_per_partition)
     if not partitions:
         _write_empty(source, posterior, job)
@@ -210,7 +218,7 @@ def _write_empty(source: Source, posterior: Any, job: InferenceJob) -> None:
         row_index=nothing, ids=keys, ra=nothing, dec=nothing, x=nothing, y=nothing, snr=nothing, binning=nothing,
         flags=np.zeros(0, np.int64), notes=np.zeros(0, str),
     )  # fmt: skip
-    names = [column.name for column in posterior_columns(posterior.parameters)]
+    names = [column.name for column in posterior_columns(posterior.parameters, certified=job.certify)]
     samples = np.zeros((0, job.n_draws, len(posterior.parameters)), np.float32) if job.keep_samples else None
     table = build_posterior_table(posterior.parameters, info, dict.fromkeys(names, nothing), bundle=job.digest, samples=samples)
     write_parquet(table, job.part(0))

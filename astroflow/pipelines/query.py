@@ -19,6 +19,7 @@ from astroflow.plots.corner import plot_corner
 from astroflow.plots.residual import plot_residual
 from astroflow.plots.style import save_figure
 from astroflow.posteriors.bundle import load_posterior
+from astroflow.posteriors.certificate import Certificate, Verdict, likelihood_gaps
 from astroflow.posteriors.flags import UNUSABLE, flag_names
 from astroflow.posteriors.posterior import Posterior
 from astroflow.provenance import provenance, write_json
@@ -30,6 +31,10 @@ from astroflow.types import Array, Cutout, Stamps
 ZERO_POINT_KEYWORDS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPNT", "ZP")
 NEGATIVE_SHARE = 0.005
 """Negative wings with less of the PSF's light than this are not worth a remark."""
+
+
+CERTIFIED = 256
+"""So many of the draws are weighed by the exact likelihood."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,10 @@ def query(
     bits = int(flags[0])
     if bits & UNUSABLE:
         raise InputError(f"{image}: {encoded.framed.notes[0]} ({', '.join(flag_names(bits))})")
+    certificate = posterior.certify(encoded, CERTIFIED, seed)
+    columns |= certificate.columns()
+    flags |= certificate.flags()
+    bits = int(flags[0])
     centre = _centre(x, y, pixels)
     frame = _sky_frame(header, centre, cutout.pixel_scale_arcsec)
     columns |= summarize_derived(draws, posterior.parameters, cutout.zero_point, frame)
@@ -154,7 +163,22 @@ def query(
         save_figure(plot_residual(stamps, model, flags=bits, n_parameters=len(posterior.parameters)), out / "fit.png")
         files.append(out / "fit.png")
     write_json(out / "provenance.json", {"bundle": posterior.digest, "remarks": remarks, **provenance(_plain(cutout), seed)})
-    return QueryResult(_lines(posterior, columns, float(encoded.snr[0])), bits, files, remarks)
+    lines = [*_lines(posterior, columns, float(encoded.snr[0])), _certificate_line(posterior, certificate)]
+    return QueryResult(lines, bits, files, remarks)
+
+
+def _certificate_line(posterior: Posterior, certificate: Certificate) -> str:
+    """Say both verdicts in a line."""
+    if certificate.inference[0] == Verdict.NOT_APPLICABLE:
+        gaps = likelihood_gaps(posterior.forward_model) or ["binned pixels"]
+        return f"certificate: not applicable, the likelihood does not follow {'; '.join(gaps)}"
+    words = {Verdict.OK: "passed", Verdict.FAILED: "FAILED"}
+    inference, model = (words[Verdict(verdict[0])] for verdict in (certificate.inference, certificate.model))
+    return (
+        f"certificate: inference {inference} (effective draws {100 * certificate.efficiency[0]:.0f} %, k-hat {certificate.k_hat[0]:.2f}), "
+        f"model {model} (chi-squared {certificate.chi_squared[0]:.0f} for {certificate.dof[0]:.0f}, "
+        f"residual p {certificate.residual_p[0]:.2g})"
+    )
 
 
 def model_picture(posterior: Posterior, cutout: Cutout, theta: Array) -> tuple[Stamps, Array]:

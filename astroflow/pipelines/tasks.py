@@ -40,7 +40,7 @@ CUTOUT_BYTES = 9  # a pixel's value, noise and mask
 class InferenceJob:
     """What every task of a catalog run needs to know.
 
-    `bundle` and `digest` name the posterior, `out` is the folder of the parts.
+    `bundle` and `digest` name the posterior, `out` is the folder of the parts; with `certify`, rows get certificates from as many draws.
     """
 
     bundle: str
@@ -49,6 +49,7 @@ class InferenceJob:
     n_draws: int
     seed: int
     keep_samples: bool
+    certify: bool
     information: dict[str, str] = field(default_factory=dict)
 
     def part(self, index: int) -> Path:
@@ -159,6 +160,10 @@ def _inferred(source: Source, partition: Partition, job: InferenceJob) -> "pa.Ta
         encoded = posterior.encode(block)
         draws = posterior.sample(encoded, job.n_draws, job.seed)
         columns, flags = posterior.summary_columns(encoded, draws)
+        if job.certify:
+            certificate = posterior.certify(encoded, job.n_draws, job.seed)
+            columns |= certificate.columns()
+            flags |= certificate.flags()
         zero_points = np.array([cutout.zero_point for cutout in block])
         columns |= summarize_derived(draws, posterior.parameters, zero_points, _rows_of(frame, rows))
         info = RowInfo(

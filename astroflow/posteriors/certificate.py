@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from astroflow.posteriors.flags import Flag
 from astroflow.types import Array
 
 LEAST_DRAWS = 256
@@ -69,6 +70,11 @@ class Certificate:
             "log_evidence_error": self.log_evidence_error, "chi2": self.chi_squared, "chi2_dof": self.dof, "chi2_p": self.chi_squared_p,
             "residual_p": self.residual_p, "inference_ok": self.inference, "model_ok": self.model,
         }  # fmt: skip
+
+    def flags(self) -> Array:
+        """Return the bits `INFERENCE_POOR` and `MODEL_POOR` of verdicts that failed."""
+        poor = [(self.inference, Flag.INFERENCE_POOR), (self.model, Flag.MODEL_POOR)]
+        return np.asarray(sum(np.where(verdict == Verdict.FAILED, int(flag), 0) for verdict, flag in poor), np.int64)
 
 
 def weigh(log_weights: Array) -> dict[str, Array]:

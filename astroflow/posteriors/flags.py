@@ -53,6 +53,10 @@ class Flag(IntFlag):
     """The gain, electrons per image unit, is outside the training range."""
     OOD_CORRELATION = 1 << 22
     """The noise is correlated otherwise than in training."""
+    INFERENCE_POOR = 1 << 23
+    """Certificate: the draws do not represent the posterior that the exact likelihood has."""
+    MODEL_POOR = 1 << 24
+    """Certificate: the model cannot have made this image, whatever its parameters."""
 
 
 UNUSABLE = int(Flag.NO_DATA | Flag.BAD_POSITION | Flag.NO_SIGNAL | Flag.BAD_PSF | Flag.BAD_RMS | Flag.READ_ERROR | Flag.CENTRE_MASKED)
@@ -60,7 +64,8 @@ UNUSABLE = int(Flag.NO_DATA | Flag.BAD_POSITION | Flag.NO_SIGNAL | Flag.BAD_PSF 
 
 SUSPECT = int(
     Flag.CROPPED | Flag.OOD_PSF | Flag.OOD_RMS | Flag.OOD_GAIN | Flag.OOD_CORRELATION | Flag.OOD_IMAGE | Flag.LOW_SNR | Flag.AT_BOUND
-)
+    | Flag.INFERENCE_POOR | Flag.MODEL_POOR
+)  # fmt: skip
 """Any of these bits, and none above: a posterior that may mislead."""
 
 

@@ -14,7 +14,14 @@ def job(small_bundle, small_posterior, tmp_path, monkeypatch):
     """What a worker is asked; it has the bundle already."""
     monkeypatch.setattr(tasks, "_posterior", lambda bundle, digest: small_posterior)
     return InferenceJob(
-        str(small_bundle), small_posterior.digest, str(tmp_path), n_draws=64, seed=9, keep_samples=True, information={"seed": "9"}
+        str(small_bundle),
+        small_posterior.digest,
+        str(tmp_path),
+        n_draws=64,
+        seed=9,
+        keep_samples=True,
+        certify=False,
+        information={"seed": "9"},
     )
 
 

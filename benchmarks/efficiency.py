@@ -1,0 +1,59 @@
+"""How well posteriors agree with the exact likelihood: importance efficiency by signal-to-noise, with and without the linearised stage.
+
+Takes a bundle of the reference problem (``astroflow train reference --out runs/reference``) and new galaxies of its forward model; prints for
+each bin of the true S/N the median of ESS/N, its first percentile and the share of galaxies below 0.1, 0.5 and 0.75.
+"""
+
+import argparse
+from pathlib import Path
+
+from astroflow.networks.loading import import_tensorflow
+
+import_tensorflow()
+
+import numpy as np  # noqa: E402
+
+from astroflow.posteriors.bundle import load_posterior  # noqa: E402
+from astroflow.sims.recipe import simulator_from_data  # noqa: E402
+
+BINS = ((5, 10), (10, 30), (30, 100), (100, 300), (300, 1000))
+SEED = 30_000
+
+
+def galaxies(simulator, count: int):
+    """Return `count` galaxies of each bin, in the order of the bins."""
+    rng = np.random.default_rng(SEED)
+    simulation = simulator.observe(simulator.draw_block(rng, 12 * count), rng)
+    chosen = [np.flatnonzero((simulation.snr > low) & (simulation.snr < high))[:count] for low, high in BINS]
+    return simulation[np.concatenate(chosen)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bundle", type=Path, default=Path("runs/reference"))
+    parser.add_argument("--galaxies", type=int, default=300)
+    parser.add_argument("--draws", type=int, default=1000)
+    given = parser.parse_args()
+    posterior = load_posterior(given.bundle)
+    simulation = galaxies(simulator_from_data(posterior.forward_model), given.galaxies)
+    modes = {"the network's own": np.inf} | ({} if posterior.linearized is None else {"linearised": 0.0})
+    for name, least in modes.items():
+        encoded = posterior.encode(simulation.stamps, least_snr=least)
+        certificate = posterior.certify(encoded, n_draws=given.draws, seed=1)
+        print(
+            f"{name}: S/N, galaxies, median ESS/N, first percentile, share below 0.1, 0.5, 0.75; median k-hat; inference and model passed"
+        )
+        for low, high in BINS:
+            some = (simulation.snr > low) & (simulation.snr < high)
+            e = certificate.efficiency[some]
+            shares = "  ".join(f"{np.mean(e < limit):6.3f}" for limit in (0.1, 0.5, 0.75))
+            passed = f"{np.mean(certificate.inference[some] == 1):.3f}  {np.mean(certificate.model[some] == 1):.3f}"
+            print(
+                f"  {low:4d} to {high:4d}  {some.sum():4d}  {np.median(e):6.3f}  {np.quantile(e, 0.01):6.3f}  {shares}  "
+                f"{np.median(certificate.k_hat[some]):6.2f}  {passed}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
