@@ -1,7 +1,7 @@
 """How well posteriors agree with the exact likelihood: importance efficiency by signal-to-noise, with and without the linearised stage.
 
-Takes a bundle of the reference problem (``astroflow train reference --out runs/reference``) and new galaxies of its forward model; prints for
-each bin of the true S/N the median of ESS/N, its first percentile and the share of galaxies below 0.1, 0.5 and 0.75.
+Takes a bundle of the reference problem (``astroflow train reference --out runs/reference``) and new galaxies of its forward model; prints
+for each bin of the true S/N the median of ESS/N, its first percentile and the share of galaxies below 0.1, 0.5 and 0.75.
 """
 
 import argparse
