@@ -1,0 +1,120 @@
+"""Gauss-Newton steps, against the optimum they seek and the curvature by finite differences."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from astroflow.sims.distributions import LogUniform, Uniform
+from astroflow.sims.fitting import FURTHEST, LinearFit, gauss_newton
+from astroflow.sims.galaxies import SersicGalaxy
+from astroflow.sims.noise import RMSNoise
+from astroflow.sims.psfs import MoffatPSF
+from astroflow.sims.simulator import Simulator
+from astroflow.sims.stamp import StampSpec
+
+SIZE, N = 32, 6
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    return Simulator(
+        galaxy=SersicGalaxy(n=LogUniform(low=0.7, high=3.0), mag=Uniform(low=19.0, high=22.0)),
+        psf=MoffatPSF(fwhm_arcsec=Uniform(low=0.6, high=0.9), image_size=25),
+        noise=RMSNoise(rms=Uniform(low=0.1, high=0.2), gain=Uniform(low=100, high=200)),
+        stamp=StampSpec(size=SIZE, pixel_scale_arcsec=0.2, zero_point=27.0, psf_size=25),
+        engine="fourier",
+    )
+
+
+@pytest.fixture(scope="module")
+def fit(simulator):
+    """As arrays, with any number of steps; one graph each."""
+    graphs = {}
+
+    def fitted(u, stamps, steps=2, **changes):
+        if steps not in graphs:
+            graphs[steps] = tf.function(
+                gauss_newton(simulator.fourier, simulator.parameters.prior, steps, SIZE, 27.0), autograph=False, reduce_retracing=True
+            )
+        given = {
+            "image": stamps.images[:, 0], "rms": stamps.rms[:, 0], "good": ~stamps.mask[:, 0], "gain": stamps.gain[:, 0],
+            "psf": stamps.psf[:, 0], "step": stamps.stamp_scale_arcsec,
+        } | changes  # fmt: skip
+        found = graphs[steps](tf.constant(u, tf.float32), *(tf.constant(np.asarray(v), tf.float32) for v in given.values()))
+        return LinearFit(*(part.numpy() for part in found))
+
+    return fitted
+
+
+@pytest.fixture(scope="module")
+def bright(simulator):
+    rng = np.random.default_rng(3)
+    clean = simulator.draw_block(rng, N)
+    simulation = simulator.observe(clean, rng)
+    return (
+        simulation,
+        replace(simulation.stamps, images=clean.images),
+        simulator.parameters.prior.inverse(simulation.theta.astype(np.float64)),
+    )
+
+
+def test_steps_lead_to_the_truth_where_there_is_no_noise(fit, bright):
+    _, stamps, truth = bright
+    start = truth + 0.15 * np.random.default_rng(1).normal(size=truth.shape)
+    distances = []
+    for steps in (1, 2, 4):
+        found = fit(start, stamps, steps)
+        z = np.einsum("nji,nj->ni", found.factor, found.point - truth)  # in widths of the posterior
+        distances.append(np.abs(z).max())
+    assert distances[0] > distances[1] > distances[2]
+    # the prior pulls a little
+    pull = np.linalg.norm(np.linalg.solve(found.factor, truth[..., None])[..., 0], axis=1)
+    assert distances[2] < 1.5 * pull.max() + 0.1
+    assert (found.chi_squared < 5).all()
+    assert (np.abs(found.move) < 0.1).all()
+
+
+def test_the_curvature_is_that_of_the_pixels_and_the_prior(fit, bright, simulator):
+    """J by finite differences of the engine, weights by hand, where the last step began."""
+    _, stamps, truth = bright
+    found = fit(truth, stamps, 1)
+    step = 0.01
+    moved = [truth + sign * step * np.eye(truth.shape[1])[k] for k in range(truth.shape[1]) for sign in (1, -1)]
+    models = [simulator.render(simulator.parameters.prior.forward(u), stamps, engine="fourier")[:, 0].astype(np.float64) for u in moved]
+    slopes = np.stack([(a - b) / (2 * step) for a, b in zip(models[::2], models[1::2], strict=True)], 1).reshape(N, truth.shape[1], -1)
+    model = simulator.render(simulator.parameters.prior.forward(truth), stamps, engine="fourier")[:, 0]
+    variance = stamps.rms[:, 0] ** 2 + model / stamps.gain[:, 0, None, None]
+    weighted = slopes / variance.reshape(N, 1, -1)
+    expected = weighted @ np.swapaxes(slopes, 1, 2) + np.eye(truth.shape[1])
+    curvature = found.factor @ np.swapaxes(found.factor, 1, 2)
+    scale = np.sqrt(np.einsum("nii->ni", expected))
+    assert (np.abs(curvature - expected) / scale[:, :, None] / scale[:, None]).max() < 0.01
+
+
+def test_masked_pixels_are_not_looked_at(fit, bright):
+    simulation, _, truth = bright
+    stamps = simulation.stamps
+    mask = stamps.mask.copy()
+    mask[:, :, 5:9, 3:12] = True
+    spoiled = stamps.images.copy()
+    spoiled[mask] = np.nan
+    one = fit(truth, replace(stamps, mask=mask))
+    other = fit(truth, replace(stamps, mask=mask), image=np.where(mask, 1e6, spoiled)[:, 0])
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (one.pixels == SIZE**2 - 36).all()
+
+
+def test_chi_squared_of_noise_is_as_expected(fit, bright):
+    simulation, _, truth = bright
+    found = fit(truth, simulation.stamps)
+    assert np.abs((found.chi_squared - found.pixels) / np.sqrt(2 * found.pixels)).max() < 4
+
+
+def test_a_start_from_anywhere_stays_finite_and_inside(fit, bright):
+    simulation, _, truth = bright
+    found = fit(np.random.default_rng(2).uniform(-8, 8, truth.shape), simulation.stamps)
+    assert all(np.isfinite(part).all() for part in found)
+    assert np.abs(found.point).max() <= FURTHEST + 1
