@@ -97,6 +97,7 @@ def test_exact_cases_are_the_dense_multivariate_normal(case, nuisances):
     correlation = None if reach is None else correlations(2, 2, reach)
     likelihood = PixelLikelihood(stamps, nuisances=nuisances, noise_correlation=correlation)
     assert likelihood.exact
+    models = models[:, ::4]
     truth = dense_log_prob(stamps, models, correlation, nuisances)
     np.testing.assert_allclose(likelihood.log_prob(models), truth, rtol=1e-9)
     fast = PixelLikelihood(stamps, nuisances=nuisances, noise_correlation=correlation, dtype="float32").log_prob(models)
@@ -132,7 +133,9 @@ def posterior(snr, ratio, correlation, seed=0, draws=60):
     keep = ~mask.ravel()
     C = (C0 + np.einsum("sp,pq->spq", models.reshape(len(theta), -1) / gain, np.eye(SIDE**2)))[:, keep][:, :, keep]
     residual = (data - models[0]).reshape(len(theta), -1)[:, keep].astype(np.float32).astype(float)
-    exact = -0.5 * (np.einsum("sp,sp->s", residual, np.linalg.solve(C, residual[..., None])[..., 0]) + np.linalg.slogdet(C)[1])
+    root = tf.linalg.cholesky(C)
+    white = tf.linalg.triangular_solve(root, residual[..., None])[..., 0].numpy()
+    exact = -0.5 * np.sum(white**2, 1) - np.sum(np.log(tf.linalg.diag_part(root)), 1)
     off = theta - centre
     weight = exact - 0.5 * np.sum(((theta - middle) / spread) ** 2, 1) + np.sum(off @ np.linalg.inv(1.3 * covariance) * off, 1) / 2
     chosen = rng.choice(len(theta), draws, p=scipy.special.softmax(weight))
@@ -162,13 +165,13 @@ def test_photon_noise_on_correlated_noise_is_right_in_differences_over_the_poste
 def test_nuisances_over_correlated_noise_with_photons_are_marginalised():
     correlation = correlations(2, 2, 2)
     stamps, models = observed(gain=3.0)
-    nuisances = some_nuisances()
+    models, nuisances = models[:, ::2], some_nuisances()
     truth = dense_log_prob(stamps, models, correlation, nuisances)
     found = PixelLikelihood(stamps, models, nuisances, noise_correlation=correlation).log_prob(models).numpy()
     assert np.ptp(found - truth, axis=1).max() < 0.01
     assert np.abs(found - truth).max() < 0.05
-    single = PixelLikelihood(stamps, models[:, 2], nuisances, noise_correlation=correlation).log_prob(models[:, 2:3]).numpy()
-    np.testing.assert_allclose(single, truth[:, 2:3], rtol=1e-9)  # exact at the reference
+    single = PixelLikelihood(stamps, models[:, 1], nuisances, noise_correlation=correlation).log_prob(models[:, 1:2]).numpy()
+    np.testing.assert_allclose(single, truth[:, 1:2], rtol=1e-9)  # exact at the reference
 
 
 @pytest.mark.parametrize("case", ["white", "photon", "correlated", "both"])
