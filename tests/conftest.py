@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# read when NumPy is first imported: small dense algebra on every core waits for the cores more than it computes
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import hypothesis
 import pytest
 

@@ -120,7 +120,8 @@ def _pareto_shape(log_weights: Array) -> float:
     if np.ptp(finite) < 1e-9:
         return -np.inf
     try:
-        return float(array_stats.psislw(finite)[1])
+        with np.errstate(over="ignore"):  # the smoothed weights, which nobody reads, may overflow for the heaviest tails
+            return float(array_stats.psislw(finite)[1])
     except ValueError:  # one weight is all there is
         return np.inf
 

@@ -54,8 +54,8 @@ def log_prior(posterior: "Posterior", theta: Array, stamps: Stamps) -> Array:
     named = dict(zip(posterior.parameters.names, np.moveaxis(theta, -1, 0), strict=True))
     served = posterior.stamp.serves(named, np.broadcast_to(stamps.binning[:, None], theta.shape[:2]))
     inside = posterior.parameters.prior.contains(theta) & served
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(inside, posterior.parameters.prior.log_prob(theta), -np.inf)
+    middle = posterior.parameters.prior.forward(np.zeros(theta.shape[-1]))
+    return np.where(inside, posterior.parameters.prior.log_prob(np.where(inside[..., None], theta, middle)), -np.inf)
 
 
 def _block(posterior: "Posterior", encoded: "Encoded", n_draws: int, seed: int) -> dict[str, Any]:

@@ -68,6 +68,12 @@ def test_weights_of_nothing_fail_without_a_warning():
     assert weigh(single)["verdict"] == Verdict.FAILED
 
 
+def test_the_heaviest_tails_fail_without_a_warning():
+    found = weigh(300 * np.random.default_rng(6).normal(size=(5, DRAWS)))
+    assert (found["k_hat"] > 0.7).all()
+    assert (found["verdict"] == Verdict.FAILED).all()
+
+
 def bimodal(proposal_modes, n_prior=64):
     """A posterior with two equal modes in a square of side 10, and a proposal with one of them or both."""
     rng = np.random.default_rng(4)

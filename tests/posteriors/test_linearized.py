@@ -1,0 +1,183 @@
+"""The linearised stage: its densities, its training, and which rows get it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from astroflow.errors import BundleError, ConfigError
+from astroflow.posteriors.bundle import BundleConfig, build_linearized, load_posterior, save_bundle
+from astroflow.posteriors.inputs import network_inputs
+from astroflow.posteriors.linearized import SQUASH
+from astroflow.posteriors.recipe import Architecture, LinearizedRecipe
+from astroflow.training.fresh import FreshFeed
+from astroflow.training.linearize import fit_linearized
+from astroflow.training.recipe import TrainingRecipe
+
+RECIPE = LinearizedRecipe.model_validate({"steps": 2, "flow": {"layers": 2, "hidden": (32, 32)}})
+
+
+@pytest.fixture(scope="module")
+def simulator(small_simulator):
+    return replace(small_simulator, engine="fourier", psf=small_simulator.psf.model_copy(update={"image_size": 17}))
+
+
+@pytest.fixture(scope="module")
+def forward_model(small_forward_model):
+    return small_forward_model | {"engine": "fourier", "psf": small_forward_model["psf"] | {"image_size": 17}}
+
+
+def built(small_posterior, forward_model, recipe=RECIPE):
+    architecture = Architecture.model_validate(small_posterior.estimator.architecture.model_dump() | {"linearized": recipe})
+    config = BundleConfig(
+        architecture=architecture,
+        parameters=small_posterior.parameters,
+        stamp=small_posterior.stamp,
+        forward_model=forward_model,
+        training={},
+    )
+    return architecture, build_linearized(config, seed=2)
+
+
+@pytest.fixture(scope="module")
+def trained(small_posterior, simulator, forward_model):
+    """A posterior with a stage trained for seconds, the score it reached, and what it was scored on."""
+    architecture, stage = built(small_posterior, forward_model)
+    feed = FreshFeed(simulator, 64, seed=6, n=1024, validation=0.25)
+    held_out = feed.held_out()
+    recipe = TrainingRecipe(epochs=1, polish=1, linearized=2)
+    score = fit_linearized(stage, small_posterior.estimator, feed, held_out, recipe, seed=1)
+    posterior = replace(small_posterior, linearized=stage, forward_model=forward_model)
+    posterior.estimator.architecture = architecture
+    return posterior, score, held_out
+
+
+@pytest.fixture(scope="module")
+def fits(trained):
+    posterior, _, held_out = trained
+    context, _ = posterior.estimator.encode(network_inputs(held_out.stamps))
+    return posterior.linearized.fit(context, posterior.estimator.guess(context), held_out.stamps)
+
+
+def test_it_is_better_than_the_network_alone(trained):
+    posterior, score, held_out = trained
+    context, _ = posterior.estimator.encode(network_inputs(held_out.stamps))
+    assert score > posterior.estimator.log_prob(held_out.theta[:, None], context).mean() + 0.5
+
+
+def test_fits_whiten_the_truth(trained, fits):
+    posterior, _, held_out = trained
+    y = posterior.linearized.whiten(held_out.theta, fits)
+    assert fits.converged.all()
+    spread = 1.4826 * np.median(np.abs(y), 0)
+    assert (spread > 0.5).all()
+    assert (spread < 2.5).all()
+
+
+def test_draws_and_densities_are_one_distribution(trained, fits):
+    """Against the change of variables by automatic differentiation."""
+    posterior = trained[0]
+    stage, few = posterior.linearized, fits[np.arange(3)]
+    noise = np.random.default_rng(4).normal(size=(3, 5, len(posterior.parameters))).astype(np.float32)
+    draws = stage.sample(few, noise)
+    features = stage.scale(tf.constant(few.features))
+    np.testing.assert_allclose(stage.whiten(draws[:, 0], few), stage.flow.draw(noise, features)[:, 0], atol=5e-3)
+    for s in range(5):
+        theta = tf.constant(draws[:, s])
+        with tf.GradientTape() as tape:
+            tape.watch(theta)
+            z = tf.linalg.matvec(few.factor, stage.target.inverse(theta) - few.point, transpose_a=True)
+            y = SQUASH * tf.asinh(z / SQUASH)
+        expected = stage.flow.log_prob(y, features) + tf.linalg.slogdet(tape.batch_jacobian(y, theta))[1]
+        np.testing.assert_allclose(stage.log_prob(draws, few)[:, s], expected, atol=5e-3, rtol=1e-4)
+
+
+def test_no_draw_leaves_the_prior(trained, fits):
+    posterior = trained[0]
+    noise = 4 * np.random.default_rng(5).normal(size=(len(fits), 40, len(posterior.parameters))).astype(np.float32)
+    assert posterior.parameters.prior.contains(posterior.linearized.sample(fits, noise).astype(np.float64)).all()
+
+
+def test_rows_are_fitted_from_a_signal_to_noise_on_and_alone_as_in_company(trained):
+    posterior, _, held_out = trained
+    stamps = held_out.stamps[:70]
+    everything, nothing = posterior.encode(stamps), posterior.encode(stamps, least_snr=np.inf)
+    assert everything.fitted[everything.framed.usable].all()
+    assert not nothing.fitted.any()
+    limit = float(np.median(everything.snr))
+    some = posterior.encode(stamps, least_snr=limit)
+    np.testing.assert_array_equal(some.fitted, some.framed.usable & (some.snr >= limit))
+    draws = {name: posterior.sample(encoded, 20, seed=3) for name, encoded in (("all", everything), ("none", nothing), ("some", some))}
+    np.testing.assert_array_equal(draws["some"], np.where(some.fitted[:, None, None], draws["all"], draws["none"]))
+    alone = posterior.encode(stamps[[33]])
+    np.testing.assert_array_equal(posterior.sample(alone, 20, seed=3), draws["all"][[33]])
+    log_prob = posterior.log_prob(draws["some"], some)
+    np.testing.assert_array_equal(log_prob[some.fitted], posterior.log_prob(draws["some"], everything)[some.fitted])
+    picked = some[np.array([5, 33, 2])]
+    np.testing.assert_array_equal(posterior.sample(picked, 20, seed=3), draws["some"][[5, 33, 2]])
+
+
+def test_fits_that_fail_leave_the_networks_own_answer(trained, monkeypatch):
+    posterior, _, held_out = trained
+    stage, stamps = posterior.linearized, held_out.stamps[:10]
+    plain = posterior.sample(posterior.encode(stamps, least_snr=np.inf), 20)
+    fit = stage._fit
+
+    def failing(*inputs):
+        parts = fit(*inputs)
+        parts[1] = tf.concat([parts[1][:1] * np.nan, parts[1][1:]], 0)
+        return parts
+
+    monkeypatch.setattr(stage, "_fit", failing)
+    encoded = posterior.encode(stamps)
+    assert encoded.fitted.tolist() == [False] + [True] * 9
+    np.testing.assert_array_equal(posterior.sample(encoded, 20)[0], plain[0])
+
+
+def test_a_bundle_holds_it(trained, tmp_path):
+    posterior, _, held_out = trained
+    save_bundle(tmp_path / "bundle", posterior, held_out.stamps)
+    again = load_posterior(tmp_path / "bundle")
+    assert again.linearized.recipe == RECIPE
+    for name, variable in posterior.linearized.variables.items():
+        np.testing.assert_array_equal(again.linearized.variables[name], variable, err_msg=name)
+    golden = tmp_path / "bundle" / "manifest.json"
+    manifest = json.loads(golden.read_text())
+    golden.write_text(json.dumps(manifest | {"digest": "0" * 64}))
+    with pytest.raises(BundleError, match="digest"):
+        load_posterior(tmp_path / "bundle")
+
+
+def test_what_the_engine_cannot_draw_is_refused(small_posterior, forward_model):
+    with pytest.raises(ConfigError, match="has no galaxy recipe"):
+        built(small_posterior, {"reference": "mine:simulator"})
+
+
+def test_certificates_follow_the_posterior_that_is_certified(trained):
+    """The stage's rows pass more often; a posterior that is too narrow or moved does not pass at all; binned rows are not judged."""
+    posterior, _, held_out = trained
+    stamps = held_out.stamps[:50]
+    encoded, plain = posterior.encode(stamps), posterior.encode(stamps, least_snr=np.inf)
+    ours, theirs = (posterior.certify(e, n_draws=256, seed=2) for e in (encoded, plain))
+    judged = stamps.binning == 1
+    np.testing.assert_array_equal(ours.inference != -1, judged)
+    assert np.isnan(ours.efficiency[~judged]).all()
+    assert np.median(ours.efficiency[judged]) > np.median(theirs.efficiency[judged])
+    assert np.median(ours.efficiency[judged]) > 0.1
+    assert (ours.model[judged] == 1).mean() > 0.9, "the simulator is its own model"
+    again = posterior.certify(encoded, n_draws=256, seed=3)
+    pulls = (ours.log_evidence - again.log_evidence) / np.hypot(ours.log_evidence_error, again.log_evidence_error)
+    sound = judged & (ours.k_hat < 0.7) & (again.k_hat < 0.7)
+    assert sound.sum() > 5
+    assert np.abs(pulls[sound]).max() < 5, "whichever draws weigh it, the evidence is the image's"
+    unfollowed = replace(posterior, forward_model=posterior.forward_model | {"psf": posterior.forward_model["psf"] | {"image_size": None}})
+    assert (unfollowed.certify(encoded, n_draws=256).inference == -1).all()
+
+
+def test_a_wrong_noise_map_fails_the_model(trained):
+    posterior, _, held_out = trained
+    stamps = held_out.stamps[np.flatnonzero(held_out.stamps.binning == 1)[:10]]
+    wrong = replace(stamps, rms=0.8 * stamps.rms)
+    assert (posterior.certify(wrong, n_draws=256).model == 0).all()
