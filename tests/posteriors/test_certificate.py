@@ -5,6 +5,13 @@ import pytest
 from scipy import stats
 
 from astroflow.posteriors.certificate import LEAST_DRAWS, Verdict, likelihood_gaps, missed_mass, weigh
+from astroflow.sims.distributions import Fixed, LogUniform
+from astroflow.sims.galaxies import SersicGalaxy
+from astroflow.sims.likelihood import PixelLikelihood
+from astroflow.sims.noise import RMSNoise
+from astroflow.sims.psfs import MoffatPSF
+from astroflow.sims.simulator import Simulator
+from astroflow.sims.stamp import StampSpec
 
 N, DRAWS, DIMENSIONS = 40, 256, 7
 
@@ -96,6 +103,45 @@ def test_a_missing_mode_is_found_by_draws_of_the_prior():
     assert (missed > 0.05).mean() > 0.95
     assert abs(missed.mean() - 0.5) < 0.1
     assert (missed_mass(*bimodal(2), DRAWS) < 0.05).all()
+
+
+def test_the_evidence_of_a_galaxy_is_that_of_dense_quadrature():
+    """Magnitude and size unknown, all else known: the pixel likelihood on a grid, against weighed draws of a Gaussian."""
+    galaxy = SersicGalaxy(n=LogUniform(low=0.7, high=3.0))
+    simulator = Simulator(
+        galaxy=galaxy, psf=MoffatPSF(fwhm_arcsec=Fixed(value=0.7), image_size=25), noise=RMSNoise(rms=Fixed(value=0.3), gain=Fixed(value=50.0)),
+        stamp=StampSpec(size=32, pixel_scale_arcsec=0.2, zero_point=27.0, psf_size=25), engine="fourier",
+    )  # fmt: skip
+    rng = np.random.default_rng(8)
+    truth = np.array([22.0, 0.6, 1.5, 0.2, -0.1, 0.02, -0.03], np.float32)
+    clean = simulator.draw_block(rng, 1)
+    clean.theta[:] = truth
+    clean.images[:, 0], clean.psf[:, 0] = simulator.fourier.draw(
+        clean.theta, simulator.psf.draw_many(rng, 1), np.array([0.2]), np.ones(1, int), 32, 25, 27.0
+    )
+    stamps = simulator.observe(clean, rng).stamps
+
+    def log_likelihood(mag, re):
+        theta = np.repeat(truth[None], len(mag), 0)
+        theta[:, 0], theta[:, 1] = mag, re
+        models = simulator.fourier.render_draws(theta[None], stamps)
+        return PixelLikelihood(stamps).log_prob(models).numpy()[0]
+
+    low, high, side = np.array([21.7, 0.3]), np.array([22.5, 0.9]), 40  # the prior is uniform in this box
+    centres = [lo + (hi - lo) * (np.arange(side) + 0.5) / side for lo, hi in zip(low, high, strict=True)]
+    grid = np.stack(np.meshgrid(*centres, indexing="ij"), -1).reshape(-1, 2)
+    values = log_likelihood(*grid.T)
+    expected = np.logaddexp.reduce(values) - np.log(len(values))
+    weights = np.exp(values - values.max())
+    mean = np.average(grid, 0, weights)
+    covariance = 1.3 * np.cov(grid.T, aweights=weights)
+    draws = rng.multivariate_normal(mean, covariance, 512)
+    inside = ((draws > low) & (draws < high)).all(1)
+    target = np.where(inside, log_likelihood(*draws.T) - np.log((high - low).prod()), -np.inf)
+    found = weigh((target - stats.multivariate_normal(mean, covariance).logpdf(draws))[None])
+    assert found["verdict"] == Verdict.OK
+    assert found["log_evidence_error"] < 0.05
+    assert abs(found["log_evidence"] - expected) < 4 * found["log_evidence_error"] + 1e-3
 
 
 MODEL = {"stamp": {"psf_size": 33}, "galaxy": {"kind": "sersic"}, "psf": {"kind": "images"}, "noise": {"kind": "ccd"}}

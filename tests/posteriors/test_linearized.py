@@ -167,11 +167,6 @@ def test_certificates_follow_the_posterior_that_is_certified(trained):
     assert np.median(ours.efficiency[judged]) > np.median(theirs.efficiency[judged])
     assert np.median(ours.efficiency[judged]) > 0.1
     assert (ours.model[judged] == 1).mean() > 0.9, "the simulator is its own model"
-    again = posterior.certify(encoded, n_draws=256, seed=3)
-    pulls = (ours.log_evidence - again.log_evidence) / np.hypot(ours.log_evidence_error, again.log_evidence_error)
-    sound = judged & (ours.k_hat < 0.7) & (again.k_hat < 0.7)
-    assert sound.sum() > 5
-    assert np.abs(pulls[sound]).max() < 5, "whichever draws weigh it, the evidence is the image's"
     unfollowed = replace(posterior, forward_model=posterior.forward_model | {"psf": posterior.forward_model["psf"] | {"image_size": None}})
     assert (unfollowed.certify(encoded, n_draws=256).inference == -1).all()
 
