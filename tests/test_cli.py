@@ -220,8 +220,8 @@ def test_infer_says_when_too_much_is_unusable(cli, instead, allowed, code):
     ended, out, err = cli("infer", "survey.yaml", "--bundle", "b", "--out", "out", "--samples", "--scheduler", "tcp://host:8786", *options)
     assert (ended, out, err) == (code, "out/catalog\n", "20 rows: 15 good, 3 suspect, 2 unusable\n")
     expected = {
-        "bundle": Path("b"), "out": Path("out"), "n_draws": 256, "seed": 0, "keep_samples": True, "rows_per_partition": 2000,
-        "scheduler": "tcp://host:8786", "workers": None,
+        "bundle": Path("b"), "out": Path("out"), "n_draws": 256, "seed": 0, "keep_samples": True, "certify": False,
+        "rows_per_partition": 2000, "scheduler": "tcp://host:8786", "workers": None,
     }  # fmt: skip
     assert calls == [("survey.yaml", expected)]
 

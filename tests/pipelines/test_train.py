@@ -12,7 +12,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from astroflow.errors import IncompleteError, InputError, OutputError
+from astroflow.errors import ConfigError, IncompleteError, InputError, OutputError
 from astroflow.pipelines.train import train
 
 
@@ -110,3 +110,23 @@ def test_a_folder_of_something_else_is_left_alone(recipe_folder, small_training_
     with pytest.raises(OutputError, match="is not empty and holds no bundle"):
         train(recipe_folder / "estimator.yaml", out=tmp_path / "thesis", data=small_training_set.path)
     assert [file.name for file in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]
+
+
+def test_fresh_simulations_need_no_training_set(small_forward_model, small_estimator, tmp_path):
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(small_forward_model | {"engine": "fourier"}))
+    data = small_estimator.model_dump(mode="json")
+    data["simulations"] = {"simulator": str(tmp_path / "model.yaml"), "n": 192, "mode": "fresh"}
+    data["training"] |= {"epochs": 2, "polish": 0}
+    (tmp_path / "estimator.yaml").write_text(yaml.safe_dump(data))
+    made = train(tmp_path / "estimator.yaml", out=tmp_path / "bundle", seed=4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "bundle.checkpoint", "estimator.yaml", "model.yaml"]
+    assert {name: made.training[name] for name in ("fresh", "simulations", "simulation_seed")} == {
+        "fresh": True, "simulations": 192, "simulation_seed": 4,
+    }  # fmt: skip
+    assert [epoch["step"] for epoch in json.loads((tmp_path / "bundle" / "history.json").read_text())] == [3, 6]
+    assert train(tmp_path / "estimator.yaml", out=tmp_path / "bundle", seed=4).digest == made.digest
+    with pytest.raises(OutputError, match="of another training"):
+        train(tmp_path / "estimator.yaml", out=tmp_path / "bundle", seed=5)
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(small_forward_model))
+    with pytest.raises(ConfigError, match="fresh simulations need `engine: fourier`"):
+        train(tmp_path / "estimator.yaml", out=tmp_path / "other")

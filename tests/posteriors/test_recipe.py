@@ -37,7 +37,7 @@ def test_everything_has_a_default():
         ({"flow": {"hidden": [5000]}}, r"`flow.hidden"),
         ({"summary": {"channels": {"image": [0]}}}, r"`summary.channels"),
         ({"summary": {"context": 0}}, r"`summary.context` \(= 0\)"),
-        ({"network": {}}, r"unknown key `network`; known keys: flow, summary"),
+        ({"network": {}}, r"unknown key `network`; known keys: flow, linearized, summary"),
     ],
 )
 def test_what_no_network_has_is_refused(data, message):
