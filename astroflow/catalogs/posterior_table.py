@@ -5,7 +5,15 @@ astropy understand (the VOParquet convention). A row that could not be used is t
 null is never a NaN, a zero or a fill value.
 """
 
-__all__ = ["OutputColumn", "RowInfo", "build_posterior_table", "posterior_columns", "read_posterior_catalog", "write_parquet"]
+__all__ = [
+    "CERTIFICATE",
+    "OutputColumn",
+    "RowInfo",
+    "build_posterior_table",
+    "posterior_columns",
+    "read_posterior_catalog",
+    "write_parquet",
+]
 
 from collections.abc import Mapping
 from dataclasses import dataclass

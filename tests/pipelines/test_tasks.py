@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pyarrow import parquet
 
 from astroflow.catalogs import load_catalog, open_source
+from astroflow.catalogs.posterior_table import CERTIFICATE
 from astroflow.errors import BundleError, InputError
 from astroflow.pipelines import tasks
 from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_counts, prepare_worker, read_part, simulate_shard
@@ -38,6 +41,19 @@ def test_a_partition_becomes_one_file_whatever_the_blocks(job, source, inferred,
     assert counts["rows"] == counts["good"] + counts["suspect"] + counts["unusable"]
     assert [file.name for file in job.part(0).parent.iterdir()] == ["part-00001.parquet"]
     assert parquet.read_table(job.part(1)) == parquet.read_table(inferred / "catalog" / "part-00001.parquet")
+
+
+def test_certified_rows_say_so_in_columns_of_their_own(job, source, inferred):
+    """This forward model has wings that no likelihood follows: nothing applies, and nothing is flagged for it."""
+    partition = source.partitions(20)[0]
+    infer_partition(source.only(partition), partition, replace(job, certify=True))
+    table = parquet.read_table(job.part(0))
+    plain = parquet.read_table(inferred / "catalog" / "part-00000.parquet")
+    assert set(table.column_names) - set(plain.column_names) == {column.name for column in CERTIFICATE}
+    usable = np.asarray(table.column("quality")) < 2
+    assert set(np.asarray(table.column("inference_ok").filter(usable))) == {-1}
+    assert table.column("ess_fraction").null_count == len(table)
+    assert table.column("flags") == plain.column("flags")
 
 
 def test_a_file_that_is_there_is_only_counted(job, source, inferred):
