@@ -1,12 +1,13 @@
 """The linearised stage: its densities, its training, and which rows get it."""
 
-import json
+import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import astroflow.posteriors.bundle as bundle
 from astroflow.errors import BundleError, ConfigError
 from astroflow.posteriors.bundle import BundleConfig, build_linearized, load_posterior, save_bundle
 from astroflow.posteriors.inputs import network_inputs
@@ -49,9 +50,9 @@ def trained(small_posterior, simulator, forward_model):
     held_out = feed.held_out()
     recipe = TrainingRecipe(epochs=1, polish=1, linearized=2)
     score = fit_linearized(stage, small_posterior.estimator, feed, held_out, recipe, seed=1)
-    posterior = replace(small_posterior, linearized=stage, forward_model=forward_model)
-    posterior.estimator.architecture = architecture
-    return posterior, score, held_out
+    estimator = copy.copy(small_posterior.estimator)  # which other tests go on using
+    estimator.architecture = architecture
+    return replace(small_posterior, estimator=estimator, linearized=stage, forward_model=forward_model), score, held_out
 
 
 @pytest.fixture(scope="module")
@@ -143,10 +144,16 @@ def test_a_bundle_holds_it(trained, tmp_path):
     assert again.linearized.recipe == RECIPE
     for name, variable in posterior.linearized.variables.items():
         np.testing.assert_array_equal(again.linearized.variables[name], variable, err_msg=name)
-    golden = tmp_path / "bundle" / "manifest.json"
-    manifest = json.loads(golden.read_text())
-    golden.write_text(json.dumps(manifest | {"digest": "0" * 64}))
-    with pytest.raises(BundleError, match="digest"):
+
+
+def test_a_bundle_whose_stage_gives_other_answers_is_refused(trained, tmp_path, monkeypatch):
+    """The golden answers are those of the whole flow: one weight that is off is found."""
+    posterior, _, held_out = trained
+    name = next(name for name, variable in posterior.linearized.variables.items() if len(variable.shape) == 2)
+    honest = bundle.save
+    monkeypatch.setattr(bundle, "save", lambda arrays: honest({k: v + 0.3 if k == f"linearized/{name}" else v for k, v in arrays.items()}))
+    save_bundle(tmp_path / "bundle", posterior, held_out.stamps)
+    with pytest.raises(BundleError, match="does not reproduce the bundle's stored answers .*linearized/density"):
         load_posterior(tmp_path / "bundle")
 
 
