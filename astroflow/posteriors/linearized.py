@@ -31,6 +31,8 @@ from astroflow.types import Array, Stamps
 
 SQUASH = 10.0
 """Standard deviations where the tails begin to be squashed."""
+FURTHEST_TAIL = 20.0
+"""Squashed tails end at so many times `SQUASH`, 2e9 standard deviations: no draw is infinite, whatever the flow says."""
 LARGEST_FEATURE = 10.0
 
 
@@ -118,7 +120,7 @@ class LinearizedStage:
 
     def _sample_graph(self, noise: Any, features: Any, point: Any, factor: Any) -> Any:
         y = self.flow.draw(noise, self.scale(features))
-        z = SQUASH * tf.sinh(y / SQUASH)
+        z = SQUASH * tf.sinh(tf.clip_by_value(y / SQUASH, -FURTHEST_TAIL, FURTHEST_TAIL))
         # z = L^T (u - point), row by row
         moved = tf.linalg.triangular_solve(factor, tf.transpose(z, [0, 2, 1]), lower=True, adjoint=True)
         return self.target.forward(point[:, None] + tf.transpose(moved, [0, 2, 1]))

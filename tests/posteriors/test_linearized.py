@@ -99,6 +99,10 @@ def test_no_draw_leaves_the_prior(trained, fits):
     posterior = trained[0]
     noise = 4 * np.random.default_rng(5).normal(size=(len(fits), 40, len(posterior.parameters))).astype(np.float32)
     assert posterior.parameters.prior.contains(posterior.linearized.sample(fits, noise).astype(np.float64)).all()
+    # base draws that no flow was trained for end at the bounds, not at infinity
+    far = posterior.linearized.sample(fits[np.arange(4)], 1e4 * noise[:4])
+    assert np.isfinite(far).all()
+    assert not np.isnan(posterior.linearized.log_prob(far, fits[np.arange(4)])).any()
 
 
 def test_rows_are_fitted_from_a_signal_to_noise_on_and_alone_as_in_company(trained):
