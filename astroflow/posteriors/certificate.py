@@ -121,7 +121,7 @@ def _pareto_shape(log_weights: Array) -> float:
         return -np.inf
     try:
         with np.errstate(over="ignore"):  # the smoothed weights, which nobody reads, may overflow for the heaviest tails
-            return float(array_stats.psislw(finite)[1])
+            return float(array_stats.psislw(-finite)[1])  # it is meant for leave-one-out log densities, and weighs by their inverse
     except ValueError:  # one weight is all there is
         return np.inf
 

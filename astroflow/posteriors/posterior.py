@@ -6,7 +6,7 @@ cannot be used keep their place and hold NaN.
 
 __all__ = ["Encoded", "Posterior"]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from astroflow.errors import ConfigError, InputError
-from astroflow.posteriors.certificate import Certificate
+from astroflow.posteriors.certificate import Certificate, likelihood_gaps
 from astroflow.posteriors.estimator import Estimator
 from astroflow.posteriors.familiarity import Familiarity, unfamiliar_correlation
 from astroflow.posteriors.flags import Flag, quality
 from astroflow.posteriors.framing import Framed, frame
 from astroflow.posteriors.inputs import network_inputs
 from astroflow.posteriors.linearized import Linearization, LinearizedStage
+from astroflow.posteriors.reweight import Reweighted, reweight
 from astroflow.posteriors.summary import leans_on_bound, summarize_draws
 from astroflow.randomness import standard_normals
 from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.parameters import Parameters
+from astroflow.sims.priors import JointPrior
 from astroflow.sims.recipe import galaxy_from_data
 from astroflow.sims.sersics import SersicSum
 from astroflow.sims.stamp import StampSpec
@@ -32,6 +34,8 @@ from astroflow.types import Array, Cutout, Stamps
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+    from astroflow.posteriors.refine import Refinement
 
 LOW_SNR = 5.0
 
@@ -145,10 +149,14 @@ class Posterior:
         if n_draws < 1:
             raise InputError(f"`n_draws` must be at least 1; got {n_draws}")
         encoded = self._encoded(stamps)
-        draws = self.frame_draws(encoded, n_draws, seed)
-        draws[..., self._offsets] += encoded.framed.shift_arcsec[:, None, : len(self._offsets)].astype(np.float32)
-        draws[~encoded.framed.usable] = np.nan
-        return draws
+        return self.unframed(self.frame_draws(encoded, n_draws, seed), encoded)
+
+    def unframed(self, theta: Array, encoded: Encoded) -> Array:
+        """Return parameters ``(N, S, P)`` of the frame with offsets counted from the requested position; NaN for unusable rows."""
+        theta = theta.astype(np.float32)
+        theta[..., self._offsets] += encoded.framed.shift_arcsec[:, None, : len(self._offsets)].astype(np.float32)
+        theta[~encoded.framed.usable] = np.nan
+        return theta
 
     def frame_draws(self, encoded: Encoded, n_draws: int, seed: int) -> Array:
         """Draw as `sample` does, with offsets counted from the frame's centre and nothing blanked."""
@@ -213,6 +221,72 @@ class Posterior:
         if n_draws < 16:
             raise InputError(f"`n_draws` must be at least 16 to weigh draws; got {n_draws}")
         return certify(self, self._encoded(stamps), n_draws, seed)
+
+    def refine(self, stamps: Stamps | Sequence[Cutout] | Encoded, n_draws: int = 256, seed: int = 0, budget: int = 20_000) -> "Refinement":
+        """Turn amortized posteriors into exact ones, by weighing draws and adapting where they come from.
+
+        Parameters
+        ----------
+        stamps : Stamps, sequence of Cutout, or Encoded
+            The observations.
+        n_draws : int
+            Draws per object, S; distinct and of equal weight.
+        seed : int
+            With an object's id it fixes the outcome.
+        budget : int
+            Most evaluations of the likelihood per object, each a fraction of a millisecond.
+
+        Returns
+        -------
+        Refinement
+            Rows that are unusable or binned keep their amortized draws, and say so.
+
+        Raises
+        ------
+        ConfigError
+            If the forward model does what its likelihood does not follow (`likelihood_gaps`): refined error bars would be too small.
+        InputError
+            If `n_draws` is below 1, or `budget` too small for a first look.
+        """
+        from astroflow.posteriors.certify import applicable
+        from astroflow.posteriors.refine import LEAST_BUDGET, refine
+
+        gaps = likelihood_gaps(self.forward_model)
+        if gaps:
+            raise ConfigError(f"cannot refine: the likelihood does not follow {'; '.join(gaps)}, so refined error bars would be too small")
+        if n_draws < 1 or budget < LEAST_BUDGET:
+            raise InputError(f"`n_draws` must be at least 1 and `budget` {LEAST_BUDGET}; got {n_draws} and {budget}")
+        encoded = self._encoded(stamps)
+        return refine(self, encoded, np.flatnonzero(applicable(self, encoded)), n_draws, seed, budget)
+
+    def reweight(self, draws: Array, new_prior: JointPrior | Mapping[str, Any]) -> Reweighted:
+        """Weigh draws of this posterior for another prior, without looking at an image again.
+
+        Parameters
+        ----------
+        draws : ndarray
+            ``(N, S, P)`` draws in physical units, of `sample` or `refine`, or read from a catalog.
+        new_prior : JointPrior or mapping
+            The whole prior, or those entries of the forward model's `galaxy` that change, as in its recipe:
+            ``{"n": {"kind": "uniform", "low": 0.5, "high": 6.0}}``. It should lie inside the old one: where the old one is zero there are
+            no draws.
+
+        Returns
+        -------
+        Reweighted
+            Weights, the effective share of the draws, and `Reweighted.resample`.
+
+        Raises
+        ------
+        ConfigError
+            If the new prior is over other parameters, or moves the centre.
+        InputError
+            If the draws have another shape.
+        """
+        if isinstance(new_prior, Mapping):
+            changed = galaxy_from_data(self.forward_model | {"galaxy": self.forward_model.get("galaxy", {}) | dict(new_prior)})
+            new_prior = changed.parameters.prior
+        return reweight(self.parameters, draws, new_prior)
 
     @cached_property
     def engine(self) -> FourierEngine:

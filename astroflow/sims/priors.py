@@ -59,6 +59,9 @@ class ScalarBlock(Recipe):
     def log_density(self, given: Columns, ops: Ops) -> Any:
         return self.distribution.log_density(given[self.name], ops)
 
+    def contains(self, given: Columns) -> np.ndarray:
+        return (given[self.name] >= self.distribution.low) & (given[self.name] <= self.distribution.high)
+
 
 class SizeMagnitudeBlock(Recipe):
     """A size whose log10 is normal about a straight line in magnitude, truncated to `low` .. `high`.
@@ -110,6 +113,9 @@ class SizeMagnitudeBlock(Recipe):
         log_size = ops.log(given[self.name])
         return truncated_log_density(log_size, *self.log_line(given[self.magnitude]), ops) - log_size
 
+    def contains(self, given: Columns) -> np.ndarray:
+        return (given[self.name] >= self.low) & (given[self.name] <= self.high)
+
 
 class DiscBlock(Recipe):
     """Two ellipticity components: a round Gaussian of `sigma` per component, cut at radius `high`.
@@ -152,6 +158,9 @@ class DiscBlock(Recipe):
     def log_density(self, given: Columns, ops: Ops) -> Any:
         a, b = (given[name] for name in self.names)
         return -0.5 * (a**2 + b**2) / self.sigma**2 - math.log(2 * math.pi * self.sigma**2 * self._mass)
+
+    def contains(self, given: Columns) -> np.ndarray:
+        return np.hypot(*(given[name] for name in self.names)) <= self.high
 
 
 Block = Annotated[ScalarBlock | SizeMagnitudeBlock | DiscBlock, pydantic.Field(discriminator="kind")]
@@ -220,12 +229,5 @@ class JointPrior(Recipe):
 
     def contains(self, theta: np.ndarray) -> np.ndarray:
         """Say which rows of `theta` ``(..., P)`` lie inside the bounds."""
-        inside = np.ones(theta.shape[:-1], bool)
-        for block in self.blocks:
-            columns = [theta[..., self.names.index(name)] for name in block.names]
-            if isinstance(block, DiscBlock):
-                inside &= np.hypot(*columns) <= block.high
-            else:
-                low, high = block.bounds[block.names[0]]
-                inside &= (columns[0] >= low) & (columns[0] <= high)
-        return inside
+        columns = {name: theta[..., i] for i, name in enumerate(self.names)}
+        return np.logical_and.reduce([block.contains(columns) for block in self.blocks])

@@ -75,6 +75,14 @@ def test_weights_of_nothing_fail_without_a_warning():
     assert weigh(single)["verdict"] == Verdict.FAILED
 
 
+@pytest.mark.parametrize("shape", [0.3, 0.6, 0.9])
+def test_k_hat_is_the_shape_of_the_upper_tail(shape):
+    """Weights ``u^-k`` of uniform u are Pareto distributed; their inverses are bounded."""
+    logs = -shape * np.log(np.random.default_rng(9).uniform(size=(20, 4000)))
+    assert weigh(logs)["k_hat"].mean() == pytest.approx(shape, abs=0.1)
+    assert (weigh(-logs)["k_hat"] < 0).all()
+
+
 def test_the_heaviest_tails_fail_without_a_warning():
     found = weigh(300 * np.random.default_rng(6).normal(size=(5, DRAWS)))
     assert (found["k_hat"] > 0.7).all()

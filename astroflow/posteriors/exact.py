@@ -1,0 +1,93 @@
+"""The exact posterior of encoded stamps, pixel likelihood times prior, on the prior's own scale.
+
+There the prior is standard normal and has no bounds (`JointPrior.forward`), so any proposal may be weighed and any sampler may walk.
+Offsets count from the frame's centre.
+"""
+
+__all__ = ["ExactPosterior", "candidates", "log_normal", "log_prior", "on_prior_scale"]
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from astroflow.randomness import standard_normals
+from astroflow.sims.likelihood import PixelLikelihood
+from astroflow.sims.priors import JointPrior
+from astroflow.types import Array, Stamps
+
+if TYPE_CHECKING:
+    from astroflow.posteriors.posterior import Encoded, Posterior
+
+
+def log_prior(posterior: "Posterior", theta: Array, stamps: Stamps) -> Array:
+    """Log density ``(N, S)`` of the prior at draws of the frame ``(N, S, P)``, up to the constant that a binning's cut leaves out."""
+    prior = posterior.parameters.prior
+    named = dict(zip(posterior.parameters.names, np.moveaxis(theta, -1, 0), strict=True))
+    served = posterior.stamp.serves(named, np.broadcast_to(stamps.binning[:, None], theta.shape[:2]))
+    inside = prior.contains(theta) & served
+    middle = prior.forward(np.zeros(theta.shape[-1]))
+    return np.where(inside, prior.log_prob(np.where(inside[..., None], theta, middle)), -np.inf)
+
+
+def candidates(posterior: "Posterior", encoded: "Encoded", n_draws: int, n_prior: int, seed: int) -> tuple[Array, Array]:
+    """Return draws of the posterior followed by some of the prior, ``(N, S + M, P)`` in the frame, and the posterior's log density there."""
+    draws = posterior.frame_draws(encoded, n_draws, seed)
+    normals = standard_normals(seed, "certificate", encoded.framed.stamps.ids, (n_prior, draws.shape[-1]))
+    anywhere = posterior.parameters.prior.forward(normals.astype(np.float64)).astype(np.float32)
+    theta = np.concatenate([draws, anywhere], 1)
+    return theta, posterior.frame_log_prob(theta, encoded).astype(np.float64)
+
+
+def on_prior_scale(prior: JointPrior, theta: Array, density: Array) -> tuple[Array, Array]:
+    """Map parameters ``(..., P)`` and a log density there, per physical unit, to the prior's scale."""
+    theta = theta.astype(np.float64)
+    u = prior.inverse(theta)
+    return u, density + prior.log_det_forward(u, theta)
+
+
+def log_normal(u: Array) -> Array:
+    """Log density of the prior on its own scale, ``(...)`` at ``(..., P)``."""
+    return np.asarray(-0.5 * (u**2).sum(-1) - 0.5 * u.shape[-1] * math.log(2 * math.pi))
+
+
+class ExactPosterior:
+    """Of one encoded row, prepared once and asked for many points; the row must be one that certificates apply to.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        Its forward model's engine and prior.
+    encoded : Encoded
+        One row.
+    reference : ndarray
+        ``(S, P)`` parameters, in the frame, of a few likely models, about which correlated noise with photon noise is expanded.
+
+    Attributes
+    ----------
+    evaluations : int
+        Models drawn so far.
+    """
+
+    def __init__(self, posterior: "Posterior", encoded: "Encoded", reference: Array) -> None:
+        self._posterior = posterior
+        self._stamps = encoded.framed.stamps
+        models = self._models(reference)
+        self._likelihood = PixelLikelihood(self._stamps, models, dtype="float32")
+        self.evaluations = 0
+
+    def _models(self, theta: Array) -> Array:
+        return self._posterior.engine.render_draws(theta[None].astype(np.float32), self._stamps)
+
+    def to_theta(self, u: Array) -> Array:
+        """Map the prior's scale ``(S, P)`` to parameters in the frame."""
+        return np.asarray(self._posterior.parameters.prior.forward(u))
+
+    def log_prob(self, u: Array) -> Array:
+        """Log of the unnormalised density at `u` ``(S, P)``, per unit of u; ``(S,)``. Its integral is the evidence."""
+        theta = self.to_theta(u)
+        self.evaluations += len(u)
+        value = self._likelihood.log_prob(self._models(theta)).numpy()[0]
+        # rounding to float32 may carry a point over a bound by its last bit
+        inside = np.isfinite(log_prior(self._posterior, theta[None], self._stamps)[0]) & np.isfinite(value)
+        return np.where(inside, value + log_normal(u), -np.inf)

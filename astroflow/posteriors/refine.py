@@ -1,0 +1,165 @@
+r"""Refining: a poor amortized posterior becomes the exact one, and says what that took.
+
+The flow's draws, and some of the prior, are weighed by the exact likelihood. Where the flow is good enough, resampling more of its draws is
+all. Where not, a mixture is fitted to the weighed draws, draws are taken from it and weighed in their turn, and so on until a
+mixture's fresh draws carry nearly equal weights: adaptive importance sampling, with weights against the mean of all mixtures so far
+(Cornuet et al. 2012, https://arxiv.org/abs/0907.1254). Weights that a handful of draws carry are tempered for a fit. The prior takes
+part in every round, so that a mode that the flow has missed can be found.
+
+The draws handed out are distinct: systematic resampling from a pool so large that no draw is wanted twice.
+"""
+
+__all__ = ["Method", "Refinement", "refine"]
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from astroflow.posteriors.certificate import MOST_MISSED, Verdict, missed_mass, weigh
+from astroflow.posteriors.exact import ExactPosterior, candidates, log_normal, on_prior_scale
+from astroflow.posteriors.mixture import fit_mixture
+from astroflow.posteriors.resampling import clipped_share, resample, tempered
+from astroflow.randomness import generator
+from astroflow.types import Array
+
+if TYPE_CHECKING:
+    from astroflow.posteriors.posterior import Encoded, Posterior
+
+ROUND = 512
+"""Draws of a round."""
+POOL = 8
+"""A good flow is asked for so many times the draws wanted, so that none has to be taken twice."""
+PRIOR_DRAWS = 64
+"""Weighed beside the first round of the flow's."""
+BLOCK = 64
+"""Rows whose draws are in memory together."""
+LEAST_BUDGET = ROUND + PRIOR_DRAWS
+"""The first look at the flow's draws."""
+COMPONENTS = (1, 2, 4, 6)
+"""Of the first mixtures; the last number from then on."""
+LEAST_TEMPERED = 100
+"""Effective draws that a fit is given, by tempering their weights."""
+MOST_CLIPPED = 0.01
+"""So much of the weight may be cut from draws that would be wanted more than once."""
+
+
+class Method(IntEnum):
+    """How a row's draws came about."""
+
+    NOT_APPLICABLE = -1
+    """As the network gives them: the exact likelihood does not apply."""
+    POOR = 0
+    """The budget ended before they were good."""
+    RESAMPLED = 1
+    """The amortized draws, resampled by their weights."""
+    ADAPTED = 2
+    """Draws of adapted mixtures, resampled by their weights."""
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Refined posteriors of N images, and what they cost.
+
+    `draws` ``(N, S, P)`` in physical units are distinct and of equal weight, NaN for unusable rows. Every other array is ``(N,)``: `method`
+    (`Method`); `efficiency` and `k_hat` of the last proposal's fresh draws; `log_evidence` of the image with its standard error, nats;
+    `clipped`, the share of the weight that was cut to keep draws distinct; `evaluations` of the likelihood. NaN where not applicable.
+    """
+
+    draws: Array
+    method: Array
+    efficiency: Array
+    k_hat: Array
+    log_evidence: Array
+    log_evidence_error: Array
+    clipped: Array
+    evaluations: Array
+
+
+FIGURES = ("efficiency", "k_hat", "log_evidence", "log_evidence_error", "clipped")
+
+
+def refine(posterior: "Posterior", encoded: "Encoded", rows: Array, n_draws: int, seed: int, budget: int) -> Refinement:
+    """Refine the given rows, which certificates apply to; see `Posterior.refine`."""
+    draws = posterior.sample(encoded, n_draws, seed)
+    figures = {name: np.full(len(encoded), np.nan) for name in FIGURES}
+    method, evaluations = np.full(len(encoded), Method.NOT_APPLICABLE, np.int8), np.zeros(len(encoded), np.int64)
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        chosen = encoded[block]
+        theta, density = candidates(posterior, chosen, max(ROUND, POOL * n_draws), PRIOR_DRAWS, seed)
+        u, density = on_prior_scale(posterior.parameters.prior, theta, density)
+        for k, row in enumerate(block.tolist()):
+            one = chosen[np.array([k])]
+            rng = generator(seed, "refine", one.framed.stamps.ids[0].item())
+            found = _Search(ExactPosterior(posterior, one, theta[k, :8]), rng, n_draws, budget).run(u[k], density[k])
+            draws[row] = posterior.unframed(found.draws[None], one)[0]
+            method[row], evaluations[row] = found.method, found.evaluations
+            for name in FIGURES:
+                figures[name][row] = getattr(found, name)
+    return Refinement(draws=draws, method=method, evaluations=evaluations, **figures)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Of one row: a `Refinement` without the row axis, draws in the frame."""
+
+    draws: Array
+    method: Method
+    efficiency: float
+    k_hat: float
+    log_evidence: float
+    log_evidence_error: float
+    clipped: float
+    evaluations: int
+
+
+class _Search:
+    """The search for draws of one row that represent `exact`."""
+
+    def __init__(self, exact: ExactPosterior, rng: np.random.Generator, n_draws: int, budget: int) -> None:
+        self.exact, self.rng, self.n_draws, self.budget = exact, rng, n_draws, budget
+
+    def run(self, u: Array, density: Array) -> _Found:
+        """Start from draws of the flow, and last some of the prior, with the flow's density at them."""
+        flow = len(u) - PRIOR_DRAWS
+        first = np.r_[:ROUND, flow : len(u)]
+        target = self.exact.log_prob(u[first])
+        missed = missed_mass(target[None], density[None, first], log_normal(u[None, first]), ROUND)[0]
+        last = weigh((target - density[first])[None, :ROUND])
+        if last["verdict"] == Verdict.OK and missed <= MOST_MISSED:
+            more = min(flow, ROUND + max(0, self.budget - self.exact.evaluations))
+            target = np.concatenate([target[:ROUND], self.exact.log_prob(u[ROUND:more])])
+            weights = target - density[:more]
+            if clipped_share(weights, self.n_draws) <= MOST_CLIPPED:
+                return self._found(Method.RESAMPLED, u[:more], weights, last)
+            return self._adapt(u[:more], weights, last)
+        shares = np.log([ROUND / len(first), PRIOR_DRAWS / len(first)])
+        both = np.logaddexp(shares[0] + density[first], shares[1] + log_normal(u[first]))
+        return self._adapt(u[first], target - both, last)
+
+    def _adapt(self, u: Array, log_weights: Array, last: dict[str, Array]) -> _Found:
+        """Fit mixtures, beginning with weighed draws, until one's own draws are good."""
+        us, targets, mixtures = [], [], []
+        while self.exact.evaluations + ROUND <= self.budget:
+            mixture = fit_mixture(u, tempered(log_weights, LEAST_TEMPERED), COMPONENTS[min(len(us), len(COMPONENTS) - 1)], self.rng)
+            us.append(mixture.draw(self.rng, ROUND))
+            targets.append(self.exact.log_prob(us[-1]))
+            mixtures.append(mixture)
+            last = weigh((targets[-1] - mixture.log_prob(us[-1]))[None])
+            u = np.concatenate(us)
+            density = np.logaddexp.reduce([one.log_prob(u) for one in mixtures], 0) - np.log(len(mixtures))
+            log_weights = np.concatenate(targets) - density
+            if last["verdict"] == Verdict.OK and clipped_share(log_weights, self.n_draws) <= MOST_CLIPPED:
+                return self._found(Method.ADAPTED, u, log_weights, last)
+        return self._found(Method.POOR, u, log_weights, last)
+
+    def _found(self, method: Method, u: Array, log_weights: Array, last: dict[str, Array]) -> _Found:
+        pooled = weigh(log_weights[None])
+        chosen = resample(log_weights, self.n_draws, self.rng)
+        return _Found(
+            draws=self.exact.to_theta(u[chosen]), method=method, efficiency=last["efficiency"][0], k_hat=last["k_hat"][0],
+            log_evidence=pooled["log_evidence"][0], log_evidence_error=pooled["log_evidence_error"][0],
+            clipped=clipped_share(log_weights, self.n_draws), evaluations=self.exact.evaluations,
+        )  # fmt: skip

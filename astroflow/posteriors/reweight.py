@@ -1,0 +1,77 @@
+"""Changing the prior after the run: weights for draws that were made under another one.
+
+A posterior under a new prior is the old one times the ratio of the two priors. Only blocks of the prior that differ take part,
+so a new prior of sizes does not ask where a stamp was centred.
+"""
+
+__all__ = ["Reweighted", "reweight"]
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from astroflow.errors import ConfigError, InputError
+from astroflow.posteriors.resampling import resample
+from astroflow.randomness import generator
+from astroflow.sims.distributions import numpy_ops
+from astroflow.sims.parameters import Parameters
+from astroflow.sims.priors import JointPrior
+from astroflow.types import Array
+
+
+@dataclass(frozen=True)
+class Reweighted:
+    """Weights ``(N, S)`` of draws under a new prior, each row of unit sum, and what they leave: `efficiency` ``(N,)``.
+
+    `efficiency` is the effective share of the draws; 0 where the new prior excludes all of them, NaN for rows without draws;
+    weights are NaN in both cases.
+    """
+
+    draws: Array
+    weights: Array
+    efficiency: Array
+
+    def resample(self, n_draws: int, seed: int = 0) -> Array:
+        """Return `n_draws` distinct draws of equal weight, ``(N, n_draws, P)``; NaN for rows without weights.
+
+        Raises
+        ------
+        InputError
+            If there are not so many draws.
+        """
+        n, count, dimensions = self.draws.shape
+        if not 1 <= n_draws <= count:
+            raise InputError(f"`n_draws` must be between 1 and the {count} draws there are; got {n_draws}")
+        out = np.full((n, n_draws, dimensions), np.nan, self.draws.dtype)
+        with np.errstate(divide="ignore"):
+            logs = np.log(self.weights)
+        for row in np.flatnonzero(self.efficiency > 0).tolist():
+            out[row] = self.draws[row, resample(logs[row], n_draws, generator(seed, "reweight", row))]
+        return out
+
+
+def reweight(parameters: Parameters, draws: Array, new: JointPrior) -> Reweighted:
+    """Weigh draws for a new prior; see `Posterior.reweight`."""
+    if draws.ndim != 3 or draws.shape[-1] != len(parameters):
+        raise InputError(f"`draws` must be (objects, draws, {len(parameters)}); got {draws.shape}")
+    old = {block.names: block for block in parameters.prior.blocks}
+    if {block.names for block in new.blocks} != set(old):
+        raise ConfigError(f"the new prior is over {[b.names for b in new.blocks]}; it must be over the draws' own parameters, {list(old)}")
+    columns = {name: draws[..., k].astype(np.float64) for k, name in enumerate(parameters.names)}
+    offsets = {p.name for p in parameters.members if p.spin == 1}
+    log_weights = np.zeros(draws.shape[:2])
+    for block in new.blocks:
+        if block == old[block.names]:
+            continue
+        if offsets & set(block.names):
+            raise ConfigError(f"the prior of {', '.join(block.names)} says where stamps were cut, which cannot be changed afterwards")
+        inside = block.contains(columns)
+        with np.errstate(divide="ignore", invalid="ignore"):  # outside the new bounds
+            ratio = block.log_density(columns, numpy_ops()) - old[block.names].log_density(columns, numpy_ops())
+        log_weights += np.where(inside, ratio, -np.inf)
+    unusable = ~np.isfinite(draws).all((1, 2))
+    some = np.isfinite(log_weights).any(1) & ~unusable
+    relative = np.exp(log_weights - np.where(some, log_weights.max(1), 0)[:, None])
+    weights = np.where(some[:, None], relative / np.where(some, relative.sum(1), 1)[:, None], np.nan)
+    efficiency = np.where(some, 1 / (draws.shape[1] * (weights**2).sum(1)), np.where(unusable, np.nan, 0.0))
+    return Reweighted(draws, weights, efficiency)
