@@ -27,7 +27,7 @@ def bright_simulator():
     """Galaxies of a few pixels."""
     return Simulator(
         galaxy=SersicGalaxy(n=LogUniform(low=0.7, high=3.0), n_table=8, mag=Uniform(low=17.0, high=23.0)),
-        psf=MoffatPSF(image_size=25), noise=RMSNoise(rms=Fixed(value=0.3)),
+        psf=MoffatPSF(fwhm_arcsec=Fixed(value=0.7), image_size=25), noise=RMSNoise(rms=Fixed(value=0.3)),
         stamp=StampSpec(size=32, pixel_scale_arcsec=0.2, zero_point=27.0, psf_size=25), engine="fourier",
     )  # fmt: skip
 
