@@ -155,7 +155,10 @@ def infer(
         rows_per_partition=rows_per_partition, scheduler=scheduler, workers=workers,
     )  # fmt: skip
     _say([f"{result.rows} rows: {result.good} good, {result.suspect} suspect, {result.unusable} unusable"])
-    facts = {"rows": result.rows, "good": result.good, "suspect": result.suspect, "unusable": result.unusable}
+    facts: dict[str, Any] = {"rows": result.rows, "good": result.good, "suspect": result.suspect, "unusable": result.unusable}
+    if result.population is not None:
+        _say(result.population.lines())
+        facts["population"] = result.population.numbers()
     _result([result.catalog], facts, as_json)
     if result.unusable > allow_flagged * max(result.rows, 1):
         raise typer.Exit(3)

@@ -215,7 +215,8 @@ def test_validate_prints_its_files(cli, instead):
 
 @pytest.mark.parametrize(("allowed", "code"), [(None, 0), ("0.2", 0), ("0.05", 3)])
 def test_infer_says_when_too_much_is_unusable(cli, instead, allowed, code):
-    calls = instead("astroflow.pipelines.infer.infer", Result(catalog=Path("out/catalog"), rows=20, good=15, suspect=3, unusable=2))
+    result = Result(catalog=Path("out/catalog"), rows=20, good=15, suspect=3, unusable=2, population=None)
+    calls = instead("astroflow.pipelines.infer.infer", result)
     options = [] if allowed is None else ["--allow-flagged", allowed]
     ended, out, err = cli("infer", "survey.yaml", "--bundle", "b", "--out", "out", "--samples", "--scheduler", "tcp://host:8786", *options)
     assert (ended, out, err) == (code, "out/catalog\n", "20 rows: 15 good, 3 suspect, 2 unusable\n")
@@ -224,6 +225,14 @@ def test_infer_says_when_too_much_is_unusable(cli, instead, allowed, code):
         "rows_per_partition": 2000, "scheduler": "tcp://host:8786", "workers": None,
     }  # fmt: skip
     assert calls == [("survey.yaml", expected)]
+
+
+def test_infer_says_what_certified_rows_say_together(cli, instead):
+    together = Result(lines=lambda: ["9 certified rows together: model passed"], numbers=lambda: {"rows": 9})
+    instead("astroflow.pipelines.infer.infer", Result(catalog=Path("c"), rows=9, good=9, suspect=0, unusable=0, population=together))
+    code, out, err = cli("infer", "survey.yaml", "--bundle", "b", "--out", "out", "--certify", "--json")
+    assert (code, json.loads(out)["population"]) == (0, {"rows": 9})
+    assert err.splitlines()[-1] == "9 certified rows together: model passed"
 
 
 def test_query_hands_on_its_options(cli, instead):

@@ -94,12 +94,20 @@ CERTIFICATE = (
     OutputColumn("missed", "float32", "", "stat.value", "Certificate: share of the posterior found where the draws have nothing"),
     OutputColumn("log_evidence", "float32", "", "stat.likelihood", "Certificate: log of the image's evidence, nats"),
     OutputColumn("log_evidence_error", "float32", "", "stat.error;stat.likelihood", "Certificate: its standard error, nats"),
-    OutputColumn("chi2", "float32", "", "stat.fit.chi2", "Certificate: chi-squared of the best draw"),
+    OutputColumn("chi2", "float32", "", "stat.fit.chi2", "Certificate: chi-squared of the best fit"),
     OutputColumn(
         "chi2_dof", "float32", "", "stat.fit.dof", "Certificate: unmasked pixels less parameters, what chi-squared is expected to be"
     ),
     OutputColumn("chi2_p", "float32", "", "stat.probability", "Certificate: two-sided p-value of chi-squared"),
-    OutputColumn("residual_p", "float32", "", "stat.probability", "Certificate: p-value of the structure of the best draw's residual"),
+    OutputColumn("residual_p", "float32", "", "stat.probability", "Certificate: p-value of the structure of the best fit's residual"),
+    OutputColumn("psf_width_error", "float32", "", "stat.value", "Certificate: log of the width of the PSF in use over the true one's"),
+    OutputColumn("psf_width_error_sd", "float32", "", "stat.error", "Certificate: its standard error"),
+    OutputColumn("psf_e1_error", "float32", "", "stat.value", "Certificate: e1 of the PSF in use less the true one's"),
+    OutputColumn("psf_e1_error_sd", "float32", "", "stat.error", "Certificate: its standard error"),
+    OutputColumn("psf_e2_error", "float32", "", "stat.value", "Certificate: e2 of the PSF in use less the true one's"),
+    OutputColumn("psf_e2_error_sd", "float32", "", "stat.error", "Certificate: its standard error"),
+    OutputColumn("sky_left", "float32", "", "stat.value", "Certificate: level of the sky left in the image, in median noise rms"),
+    OutputColumn("sky_left_sd", "float32", "", "stat.error", "Certificate: its standard error"),
     OutputColumn(
         "inference_ok", "int8", "", "meta.code.qual", "Certificate: do the draws represent the posterior? 1 yes, 0 no, -1 not applicable"
     ),

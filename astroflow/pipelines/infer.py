@@ -4,7 +4,7 @@ The output folder holds ``run.json`` (what was asked, of which bundle, with whic
 per partition, each renamed into place when complete. Running the same command again goes on with what is missing.
 """
 
-__all__ = ["InferenceResult", "infer", "recorded_run", "verify"]
+__all__ = ["InferenceResult", "infer", "population_of", "recorded_run", "verify"]
 
 import hashlib
 import json
@@ -22,6 +22,8 @@ from astroflow.pipelines.progress import reporter
 from astroflow.pipelines.scheduler import bounded, cluster, prepare_workers
 from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_counts, prepare_worker, read_part
 from astroflow.posteriors.certificate import LEAST_DRAWS
+from astroflow.posteriors.population import PopulationVerdict, judge_population
+from astroflow.posteriors.residuals import DIRECTIONS
 from astroflow.provenance import provenance, write_json
 
 ROWS_PER_PARTITION = 2000
@@ -30,13 +32,14 @@ SCALE_TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class InferenceResult:
-    """Where a posterior catalog is and how many rows it has, by quality."""
+    """Where a posterior catalog is, how many rows it has, by quality, and what its certificates say together where it has any."""
 
     catalog: Path
     rows: int
     good: int
     suspect: int
     unusable: int
+    population: PopulationVerdict | None = None
 
 
 def infer(
@@ -135,7 +138,14 @@ def infer(
     clear_stages(parts)
     if totals["rows"] != source.n_rows:
         raise IncompleteError(f"{out} has {totals['rows']} of {source.n_rows} rows; run the same command again")
-    return InferenceResult(parts, **totals)
+    return InferenceResult(parts, **totals, population=population_of(parts) if certify else None)
+
+
+def population_of(parts: Path) -> PopulationVerdict:
+    """Judge all rows of a certified posterior catalog, a folder of parts, together."""
+    names = [name for direction in DIRECTIONS for name in (direction, f"{direction}_sd")] + ["chi2_p", "residual_p"]
+    tables = [read_part(file, names) for file in sorted(parts.glob("part-*.parquet"))]
+    return judge_population({name: np.concatenate([t.column(name).to_numpy() for t in tables]) for name in names})
 
 
 def verify(out: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from astroflow.config import Recipe
 from astroflow.diagnostics.comparison import Comparison, compare
 from astroflow.diagnostics.residuals import residuals
 from astroflow.errors import InputError
-from astroflow.pipelines.infer import recorded_run
+from astroflow.pipelines.infer import population_of, recorded_run
 from astroflow.plots.comparison import plot_comparison
 from astroflow.plots.contact_sheet import plot_contact_sheet
 from astroflow.plots.style import literal, save_figure
@@ -75,6 +75,10 @@ def report(inference: Path, *, bundle: Path, out: Path, recipe: ReportRecipe) ->
     numbers: dict[str, Any] = {"rows": len(table), "flags": {str(f.name): int(((flags & f) != 0).sum()) for f in Flag}}
     lines = [f"{len(table)} rows, {int((np.asarray(table['quality']) == 0).sum())} without a suspicious flag"]
     lines += [f"  {name}: {count}" for name, count in numbers["flags"].items() if count]
+    if record.get("certify"):
+        population = population_of(inference / "catalog")
+        lines += population.lines()
+        numbers["population"] = population.numbers()
     shown = min(recipe.contact_sheet, len(table))
     if shown:
         cutouts = _read_again(record, posterior, shown)

@@ -8,7 +8,7 @@ Two questions with two answers that are never merged:
   how far it is; their mean is the evidence. Weights cannot see a mode that no draw has visited, so some draws of the prior are weighed as
   well, and the share of the posterior where q is practically zero is estimated from them (`missed_mass`). Modes much narrower than the
   prior escape even these.
-- *Model.* Can this likelihood have made this image at all? Chi-squared of the best draw, and the structure of its residual (`residuals`).
+- *Model.* Can this likelihood have made this image at all? Chi-squared of the best fit, and the structure of its residual (`residuals`).
 
 Neither is asked where the likelihood cannot follow the simulator (`likelihood_gaps`, binned stamps): the answer is then "not applicable".
 """
@@ -18,12 +18,16 @@ __all__ = ["Certificate", "Verdict", "likelihood_gaps", "missed_mass", "weigh"]
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from astroflow.posteriors.flags import Flag
+from astroflow.posteriors.residuals import DIRECTIONS
 from astroflow.types import Array
+
+if TYPE_CHECKING:
+    from astroflow.posteriors.population import PopulationVerdict
 
 LEAST_DRAWS = 256
 LEAST_EFFICIENCY = 0.5
@@ -43,12 +47,13 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True)
 class Certificate:
-    """What was found for N images; every array ``(N,)``.
+    """What was found for N images; every array ``(N,)`` but one.
 
     `efficiency` is the effective sample size over the number of draws; `k_hat` the Pareto shape; `missed` the share of the posterior
     that draws of the prior found where the posterior in question has nothing; `log_evidence` that of the image, nats,
-    with its standard error; `chi_squared` that of the best draw and `dof` its expectation; `chi_squared_p` and `residual_p` their
-    p-values; `inference` and `model` are `Verdict` values. Where a verdict is not applicable, its figures are NaN.
+    with its standard error; `chi_squared` that of the optimum and `dof` its expectation; `chi_squared_p` and `residual_p` their
+    p-values; `nuisances` ``(N, K, 2)`` the amplitude and standard error of each of `population.DIRECTIONS`; `inference` and `model` are
+    `Verdict` values. Where a verdict is not applicable, its figures are NaN.
     """
 
     efficiency: Array
@@ -60,16 +65,24 @@ class Certificate:
     dof: Array
     chi_squared_p: Array
     residual_p: Array
+    nuisances: Array
     inference: Array
     model: Array
 
     def columns(self) -> dict[str, Array]:
         """Return the figures as columns of a catalog."""
-        return {
+        pairs = [(name, f"{name}_sd") for name in DIRECTIONS]
+        return {name: self.nuisances[:, k, j] for k, pair in enumerate(pairs) for j, name in enumerate(pair)} | {
             "ess_fraction": self.efficiency, "k_hat": self.k_hat, "missed": self.missed, "log_evidence": self.log_evidence,
             "log_evidence_error": self.log_evidence_error, "chi2": self.chi_squared, "chi2_dof": self.dof, "chi2_p": self.chi_squared_p,
             "residual_p": self.residual_p, "inference_ok": self.inference, "model_ok": self.model,
         }  # fmt: skip
+
+    def population(self, bins: Array | None = None) -> "dict[Any, PopulationVerdict]":
+        """Judge all rows together; see `judge_population`. With `bins` ``(N,)``, those of each value, by that value; else by ``"all"``."""
+        from astroflow.posteriors.population import judge_bins
+
+        return judge_bins(self.columns(), np.full(len(self.model), "all") if bins is None else bins)
 
     def flags(self) -> Array:
         """Return the bits `INFERENCE_POOR` and `MODEL_POOR` of verdicts that failed."""

@@ -1,4 +1,4 @@
-"""Certifying rows: draws, weighed by the exact likelihood, and the residual of the best one."""
+"""Certifying rows: draws, weighed by the exact likelihood, and the residual at the optimum that the best one leads to."""
 
 __all__ = ["certify"]
 
@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from astroflow.posteriors.certificate import LEAST_P, MOST_MISSED, Certificate, Verdict, likelihood_gaps, missed_mass, weigh
-from astroflow.posteriors.residuals import blur_pictures, chi_squared_p, core_p, neighbour_p, score_p, structure_p
+from astroflow.posteriors.optimum import draw_through, most_probable
+from astroflow.posteriors.residuals import DIRECTIONS, chi_squared_p, core_p, neighbour_p, normal_p, profile_score, structure_p
 from astroflow.randomness import standard_normals
+from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.likelihood import PixelLikelihood
+from astroflow.sims.priors import JointPrior
+from astroflow.sims.psf_errors import psf_errors
 from astroflow.types import Array, Stamps
 
 if TYPE_CHECKING:
@@ -17,8 +21,8 @@ if TYPE_CHECKING:
 
 BLOCK = 8
 """Rows whose models are in memory together."""
-STEP = 0.3
-"""Of the derivatives of the best model, in standard deviations of the draws."""
+PSF_STEP = 0.1
+"""Of derivatives along errors of the PSF, in which galaxies are linear."""
 PRIOR_SHARE = 8
 """One draw of the prior is weighed beside so many of the posterior."""
 FIGURES = ("efficiency", "k_hat", "missed", "log_evidence", "log_evidence_error", "chi_squared", "dof", "chi_squared_p", "residual_p")
@@ -28,12 +32,13 @@ def certify(posterior: "Posterior", encoded: "Encoded", n_draws: int, seed: int)
     """Certify encoded stamps; see `Posterior.certify`."""
     n = len(encoded)
     figures = {name: np.full(n, np.nan) for name in FIGURES}
+    figures["nuisances"] = np.full((n, len(DIRECTIONS), 2), np.nan)
     verdicts = {name: np.full(n, Verdict.NOT_APPLICABLE, np.int8) for name in ("inference", "model")}
     rows = np.flatnonzero(applicable(posterior, encoded))
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
         found = _block(posterior, encoded[block], n_draws, seed)
-        for name in FIGURES:
+        for name in figures:
             figures[name][block] = found[name]
         verdicts["inference"][block] = found["verdict"]
         right = np.minimum(found["chi_squared_p"], found["residual_p"]) > LEAST_P
@@ -73,33 +78,35 @@ def _block(posterior: "Posterior", encoded: "Encoded", n_draws: int, seed: int) 
     missed = missed_mass(target, proposal, prior, n_draws)
     weighed = weigh((target - proposal)[:, :n_draws])
     weighed["verdict"] = np.where(missed > MOST_MISSED, Verdict.FAILED, weighed["verdict"])
-    models, log_likelihood = models[:, :n_draws], log_likelihood[:, :n_draws]
-    best = np.argmax(log_likelihood, 1)
-    n = np.arange(len(stamps))
-    model, point = models[n, best], draws[n, best]
+    best = np.argmax(target[:, :n_draws], 1)
+    found = residual_figures(posterior.engine, posterior.parameters.prior, draws[np.arange(len(stamps)), best], likelihood, stamps)
+    return weighed | {"missed": missed} | found
+
+
+def residual_figures(
+    engine: FourierEngine, prior: JointPrior, start: Array, likelihood: PixelLikelihood, stamps: Stamps
+) -> dict[str, Array]:
+    """Test the residuals of the optima near points ``(N, P)`` of the frame; each figure ``(N,)``, `nuisances` ``(N, K, 2)``."""
+    optimum = most_probable(engine, prior, likelihood, prior.inverse(start.astype(np.float64)), stamps)
+    model, parameters = optimum.model, start.shape[1]
     chi_squared = likelihood.chi_squared(model[:, None]).numpy()[:, 0]
-    dof = likelihood.dof - draws.shape[-1]
+    dof = likelihood.dof - parameters
     white = likelihood.whitened_residuals(model[:, None]).numpy()[:, 0, 0]
-    slopes = _slopes(posterior, point, draws.std(1), stamps)
-    pictures = np.concatenate([slopes, blur_pictures(model[:, 0])[:, :, None]], 1)
-    fisher = likelihood.fisher(pictures, model)
+    psfs = stamps.psf[:, None] - PSF_STEP * np.pad(np.moveaxis(psf_errors(stamps.psf), 2, 1), [(0, 0), (1, 0)] + [(0, 0)] * 3)
+    through = draw_through(engine, prior.forward(optimum.u), stamps, psfs)
+    # where the PSF in use is wider, the image lacks what a wider one would add
+    errors = (through[:, 1:] - through[:, :1]) / PSF_STEP
+    rms = np.nanmedian(np.where(stamps.mask, np.nan, stamps.rms), (2, 3))
+    level = np.broadcast_to(rms[:, None, :, None, None], errors[:, :1].shape)
+    fisher = likelihood.fisher(np.concatenate([optimum.slopes, errors, level], 1), model)
+    found = profile_score(fisher.information.numpy(), fisher.score.numpy(), parameters, aside=1)
     structure = structure_p(
-        core_p(white, model[:, 0], stamps.rms[:, 0], draws.shape[-1]),
+        core_p(white, model[:, 0], stamps.rms[:, 0], parameters),
         neighbour_p(white),
-        score_p(fisher.information.numpy(), fisher.score.numpy(), draws.shape[-1]),
+        normal_p(found.amplitude[:, 0] / found.error[:, 0]),
+        found.p,
     )
-    return weighed | {
-        "missed": missed, "chi_squared": chi_squared, "dof": dof, "chi_squared_p": chi_squared_p(chi_squared, dof), "residual_p": structure,
+    return {
+        "chi_squared": chi_squared, "dof": dof, "chi_squared_p": chi_squared_p(chi_squared, dof), "residual_p": structure,
+        "nuisances": np.stack([found.amplitude, found.error], -1),
     }  # fmt: skip
-
-
-def _slopes(posterior: "Posterior", point: Array, width: Array, stamps: Stamps) -> Array:
-    """Return derivatives of models ``(N, P, B, H, W)`` at points ``(N, P)``, one-sided where a bound is near."""
-    count = point.shape[1]
-    up, down = (
-        np.where(posterior.parameters.prior.contains(moved)[..., None], moved, point[:, None])
-        for moved in (point[:, None] + sign * STEP * width[:, None] * np.eye(count) for sign in (1, -1))
-    )
-    span = np.maximum((up - down)[:, range(count), range(count)], 1e-12)
-    models = posterior.engine.render_draws(np.concatenate([up, down], 1).astype(np.float32), stamps)
-    return np.asarray((models[:, :count] - models[:, count:]) / span[..., None, None, None])

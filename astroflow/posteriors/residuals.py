@@ -1,21 +1,26 @@
 r"""Is a residual noise? Chi-squared as a whole and in the core, neighbouring pixels, and what a wrong PSF would leave.
 
 A fit hides most of a wrong model: what is left is faint and has a shape. So besides chi-squared the residual is projected on the
-pictures that a PSF of another width or ellipticity would add, :math:`\nabla^2 m`, :math:`(\partial_x^2 - \partial_y^2) m` and
-:math:`2 \partial_x \partial_y m`, and on a level of the sky, with all that the parameters can absorb taken off (a score test, Rao 1948).
-Under the model each statistic has a known distribution, whatever directions are chosen. The smallest p-value, times their number, is
-the p-value of the structure.
+pictures that a PSF of another width or ellipticity would add (`astroflow.sims.psf_errors`), and on a level of the sky, with all that the
+parameters can absorb taken off (a score test, Rao 1948). Under the model each statistic has a known distribution, whatever directions
+are chosen. The smallest p-value, times their number, is the p-value of the structure.
 """
 
-__all__ = ["blur_pictures", "chi_squared_p", "core_p", "neighbour_p", "score_p", "structure_p"]
+__all__ = ["DIRECTIONS", "ProfileScore", "chi_squared_p", "core_p", "neighbour_p", "normal_p", "profile_score", "structure_p"]
+
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from astroflow.types import Array
 
+DIRECTIONS = ("psf_width_error", "psf_e1_error", "psf_e2_error", "sky_left")
+"""Faults that rows are measured for: the log of the PSF's width, its e1 and e2, in use less true; sky in the image, in noise rms."""
 LEAST_CORE = 12
 """A core of fewer pixels is not tested on its own."""
+LEAST_LEFT = 1e-6
+"""A direction of which the parameters leave a smaller share is no test."""
 
 
 def chi_squared_p(chi_squared: Array, dof: Array) -> Array:
@@ -42,11 +47,31 @@ def neighbour_p(white: Array) -> Array:
     ):  # fmt: skip
         total += (a * b).sum((1, 2))
         pairs += ((a != 0) & (b != 0)).sum((1, 2))
-    return np.asarray(2 * stats.norm.sf(np.abs(total) / np.sqrt(np.maximum(pairs, 1))))
+    return normal_p(total / np.sqrt(np.maximum(pairs, 1)))
 
 
-def score_p(information: Array, score: Array, parameters: int) -> Array:
-    """Return p-values ``(N,)`` of directions beside the parameters.
+def normal_p(z: Array) -> Array:
+    """Return two-sided p-values of standard normals, in their shape; one for NaN, which tests nothing."""
+    return np.asarray(np.where(np.isnan(z), 1.0, 2 * stats.norm.sf(np.abs(z))))
+
+
+class ProfileScore(NamedTuple):
+    """What a residual says of K directions beside the parameters.
+
+    `amplitude` ``(N, K)`` is the most likely amount of each direction alone and `error` ``(N, K)`` its standard error, both NaN
+    where the parameters absorb it altogether; their ratio is standard normal under the model. `p` ``(N,)`` is that of all together.
+    """
+
+    amplitude: Array
+    error: Array
+    p: Array
+
+
+def profile_score(information: Array, score: Array, parameters: int, aside: int = 0) -> ProfileScore:
+    r"""Test directions beside the parameters, with all that the parameters can absorb taken off.
+
+    With the Fisher matrix in blocks, :math:`s = s_k - I_{kp} I_{pp}^{-1} s_p` has variance :math:`I = I_{kk} - I_{kp} I_{pp}^{-1} I_{pk}`
+    whatever the parameters are, so no prior enters: a galaxy that is unlike the prior is no sign of a wrong PSF.
 
     Parameters
     ----------
@@ -54,30 +79,30 @@ def score_p(information: Array, score: Array, parameters: int) -> Array:
         ``(N, P + K, P + K)`` and ``(N, P + K)``: Fisher matrix and score of the P parameters, then of the K directions.
     parameters : int
         P.
+    aside : int
+        So many directions, the last ones, are free as well while the amplitudes of the others are found.
     """
-    p = np.ones(len(score))
+    count = score.shape[1] - parameters
+    amplitude, error, p = np.full((len(score), count), np.nan), np.full((len(score), count), np.nan), np.ones(len(score))
     for i, (matrix, slope) in enumerate(zip(information, score, strict=True)):
         own, cross, extra = matrix[:parameters, :parameters], matrix[:parameters, parameters:], matrix[parameters:, parameters:]
         absorbed = np.linalg.lstsq(own, np.column_stack([cross, slope[:parameters]]), rcond=None)[0]
-        left = extra - cross.T @ absorbed[:, :-1]
-        force = slope[parameters:] - cross.T @ absorbed[:, -1]
         scale = np.sqrt(np.maximum(np.diag(extra), 1e-30))
-        values, vectors = np.linalg.eigh(left / scale[:, None] / scale)
-        kept = values > 1e-6  # what the parameters absorb altogether is no test
+        left = (extra - cross.T @ absorbed[:, :-1]) / scale[:, None] / scale
+        force = (slope[parameters:] - cross.T @ absorbed[:, -1]) / scale
+        values, vectors = np.linalg.eigh(left)
+        kept = values > LEAST_LEFT
         if kept.any():
-            statistic = ((vectors[:, kept].T @ (force / scale)) ** 2 / values[kept]).sum()
+            statistic = ((vectors[:, kept].T @ force) ** 2 / values[kept]).sum()
             p[i] = stats.chi2.sf(statistic, int(kept.sum()))
-    return p
-
-
-def blur_pictures(model: Array) -> Array:
-    """Return what wider, and differently elliptical, PSFs add to models ``(N, H, W)``, and a constant: ``(N, 4, H, W)``."""
-    wide = np.pad(model.astype(np.float64), [(0, 0), (1, 1), (1, 1)], mode="edge")
-    middle = wide[:, 1:-1, 1:-1]
-    xx = wide[:, 1:-1, 2:] + wide[:, 1:-1, :-2] - 2 * middle
-    yy = wide[:, 2:, 1:-1] + wide[:, :-2, 1:-1] - 2 * middle
-    xy = (wide[:, 2:, 2:] + wide[:, :-2, :-2] - wide[:, 2:, :-2] - wide[:, :-2, 2:]) / 4
-    return np.stack([xx + yy, xx - yy, 2 * xy, np.ones_like(middle)], 1)
+        for k in range(count):
+            free = [j for j in range(count - aside, count) if k < count - aside and left[j, j] > LEAST_LEFT]
+            gone = np.linalg.lstsq(left[np.ix_(free, free)], left[free, k], rcond=None)[0]
+            share = left[k, k] - left[k, free] @ gone
+            if share > LEAST_LEFT:
+                amplitude[i, k] = (force[k] - force[free] @ gone) / share / scale[k]
+                error[i, k] = 1 / np.sqrt(share) / scale[k]
+    return ProfileScore(amplitude, error, p)
 
 
 def structure_p(*p_values: Array) -> Array:

@@ -8,6 +8,7 @@ from astroflow.catalogs import load_catalog, open_source
 from astroflow.catalogs.posterior_table import CERTIFICATE
 from astroflow.errors import BundleError, InputError
 from astroflow.pipelines import tasks
+from astroflow.pipelines.infer import population_of
 from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_counts, prepare_worker, read_part, simulate_shard
 from astroflow.training.training_set import TrainingSet
 
@@ -54,6 +55,7 @@ def test_certified_rows_say_so_in_columns_of_their_own(job, source, inferred):
     assert set(np.asarray(table.column("inference_ok").filter(usable))) == {-1}
     assert table.column("ess_fraction").null_count == len(table)
     assert table.column("flags") == plain.column("flags")
+    assert population_of(job.part(0).parent).lines() == ["0 certified rows together: model not applicable"]
 
 
 def test_a_file_that_is_there_is_only_counted(job, source, inferred):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from astroflow.posteriors.residuals import blur_pictures, chi_squared_p, core_p, neighbour_p, score_p, structure_p
+from astroflow.posteriors.residuals import chi_squared_p, core_p, neighbour_p, normal_p, profile_score, structure_p
 
 N, SIDE = 400, 32
 
@@ -61,29 +61,59 @@ def test_a_core_that_does_not_fit_fails(white, galaxy):
     assert (core_p(white + 2.0 * core, faint, np.ones_like(model), 7) == 1).all()
 
 
-def score_case(galaxy, white, extra):
-    """A fit of flux, position and a round size, beside the blur pictures, in white noise."""
+def pictures(galaxy):
+    """What a wider and two differently elliptical PSFs add, to first order, and a level of the sky."""
+    gy, gx = np.gradient(galaxy)
+    (gxy, gxx), gyy = np.gradient(gx), np.gradient(gy)[0]
+    return np.stack([gxx + gyy, gxx - gyy, 2 * gxy, np.ones_like(galaxy)])
+
+
+def score_case(galaxy, white, extra, aside=0, after_fit=True):
+    """A fit of flux, position and a round size, beside the pictures, in white noise."""
     gy, gx = np.gradient(galaxy)
     y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
-    columns = np.concatenate([np.stack([galaxy, gx, gy, x * gx + y * gy]), blur_pictures(galaxy[None])[0]]).reshape(-1, SIDE**2)
+    columns = np.concatenate([np.stack([galaxy, gx, gy, x * gx + y * gy]), pictures(galaxy)]).reshape(-1, SIDE**2)
     residual = (white + extra).reshape(len(white), -1)
     free = columns[:4]
-    residual = residual - residual @ free.T @ np.linalg.solve(free @ free.T, free)  # as after the fit
+    if after_fit:
+        residual = residual - residual @ free.T @ np.linalg.solve(free @ free.T, free)
     information = np.repeat((columns @ columns.T)[None], len(white), 0)
-    return score_p(information, residual @ columns.T, 4)
+    return profile_score(information, residual @ columns.T, 4, aside), columns, residual
 
 
-def test_the_score_test_passes_noise_and_catches_an_elliptical_psf(white, galaxy):
-    assert uniform(score_case(galaxy, white, 0.0))
-    pictures = blur_pictures(galaxy[None])[0]
-    elliptical = 8 * pictures[1] / np.sqrt((pictures[1] ** 2).sum())  # eight sigma
-    assert (score_case(galaxy, white, elliptical) < 1e-3).mean() > 0.95
-    assert (score_case(galaxy, white, 0.3) < 1e-3).mean() > 0.95, "a level of the sky"
+def test_scores_pass_noise_and_catch_an_elliptical_psf(white, galaxy):
+    found = score_case(galaxy, white, 0.0)[0]
+    assert uniform(found.p)
+    for k in range(4):
+        assert uniform(normal_p(found.amplitude[:, k] / found.error[:, k]))
+    elliptical = pictures(galaxy)[1]
+    amount = 8 / np.sqrt((elliptical**2).sum())  # eight sigma
+    found = score_case(galaxy, white, amount * elliptical)[0]
+    assert (found.p < 1e-3).mean() > 0.95
+    pulls = (found.amplitude[:, 1] - amount) / found.error[:, 1]
+    assert uniform(normal_p(pulls))
+    assert (score_case(galaxy, white, 0.3)[0].p < 1e-3).mean() > 0.95, "a level of the sky"
+
+
+@pytest.mark.parametrize("aside", [0, 1])
+def test_amplitudes_are_those_of_least_squares_wherever_the_parameters_are(white, galaxy, aside):
+    """Fitting the parameters, the direction, and what is set aside together, by dense algebra; before the fit as after it."""
+    for after_fit in (True, False):
+        found, columns, residual = score_case(galaxy, white[:3], 0.0, aside, after_fit)
+        for k in range(4):
+            used = [*range(4), 4 + k] + ([7] if aside and k < 3 else [])
+            normal = columns[used] @ columns[used].T
+            expected = np.linalg.solve(normal, columns[used] @ residual.T)[4]
+            np.testing.assert_allclose(found.amplitude[:, k], expected, rtol=1e-6, atol=1e-9)
+            np.testing.assert_allclose(found.error[:, k], np.sqrt(np.linalg.inv(normal)[4, 4]), rtol=1e-6)
 
 
 def test_directions_that_the_parameters_absorb_are_no_test(white):
     information = np.repeat(np.array([[2.0, 2.0], [2.0, 2.0]])[None], 3, 0)
-    assert (score_p(information, np.array([[9.0, 9.0]] * 3), 1) == 1).all()
+    found = profile_score(information, np.array([[9.0, 9.0]] * 3), 1)
+    assert (found.p == 1).all()
+    assert np.isnan(found.amplitude).all()
+    assert (normal_p(found.amplitude / found.error) == 1).all()
 
 
 def test_the_smallest_of_several_is_corrected_for_their_number():

@@ -5,7 +5,7 @@ fixed size. A row's group depends on the row alone, so its pixels do too. Within
 compiled graph keeps one core busy, and because a lane's modes fit a core's cache.
 """
 
-__all__ = ["BATCH", "FourierEngine"]
+__all__ = ["BATCH", "FourierEngine", "frame_of"]
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -159,7 +159,7 @@ class FourierEngine:
 
     def render(self, theta: Array, stamps: Stamps) -> Array:
         """Draw the stamps of given parameters through the PSF images of given stamps, ``(N, B, H, W)`` float32."""
-        size, window, shift = _frame_of(stamps)
+        size, window, shift = frame_of(stamps)
         out = np.empty(stamps.shape, np.float32)
         for channel in range(stamps.shape[1]):
             groups = group_images(stamps.psf[:, channel], np.full(len(stamps), stamps.psf_oversampling))
@@ -173,7 +173,7 @@ class FourierEngine:
         """Draw S galaxies ``(N, S, P)`` through each stamp's PSF, which is transformed once for all of them; ``(N, S, B, H, W)``."""
         import tensorflow as tf
 
-        size, window, shift = _frame_of(stamps)
+        size, window, shift = frame_of(stamps)
         n, draws, _ = theta.shape
         out = np.empty((n, draws, *stamps.shape[1:]), np.float32)
         shifts = tf.constant(np.broadcast_to(shift, (BATCH, 2)))
@@ -296,7 +296,7 @@ class FourierEngine:
         return images, stars
 
 
-def _frame_of(stamps: Stamps) -> tuple[int, tuple[slice, slice], Array]:
+def frame_of(stamps: Stamps) -> tuple[int, tuple[slice, slice], Array]:
     """Return the side of the grid that holds stamps of any shape, their window in it, and their centre's shift from its own, pixels."""
     height, width = stamps.shape[2:]
     size = -(-max(height, width) // 4) * 4
