@@ -133,10 +133,13 @@ def _pareto_shape(log_weights: Array) -> float:
     if np.ptp(finite) < 1e-9:
         return -np.inf
     try:
-        with np.errstate(over="ignore"):  # the smoothed weights, which nobody reads, may overflow for the heaviest tails
-            return float(array_stats.psislw(-finite)[1])  # it is meant for leave-one-out log densities, and weighs by their inverse
-    except ValueError:  # one weight is all there is
+        # smoothed weights, which nobody reads, may overflow for the heaviest tails; where one weight is all there is, nothing can be fitted
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            # it is meant for leave-one-out log densities, and weighs by their inverse
+            shape = float(array_stats.psislw(-finite)[1])
+    except ValueError:
         return np.inf
+    return np.inf if np.isnan(shape) else shape
 
 
 def missed_mass(log_target: Array, log_proposal: Array, log_prior: Array, draws: int) -> Array:

@@ -92,7 +92,7 @@ def test_the_heaviest_tails_fail_without_a_warning():
 def bimodal(proposal_modes, n_prior=64):
     """A posterior with two equal modes in a square of side 10, and a proposal with one of them or both."""
     rng = np.random.default_rng(4)
-    modes = np.array([[-2.0, -2.0], [2.0, 2.0]])
+    modes = np.array([[-3.0, -3.0], [3.0, 3.0]])
     used = modes[:proposal_modes]
 
     def density(x, centres):
