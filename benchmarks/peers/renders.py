@@ -1,0 +1,52 @@
+"""Do both draw the same galaxy? Noiseless pixels of pysersic's renderers against GalSim's, at the true parameters. Peer's environment.
+
+Prints for every renderer the worst pixel over the peak, the flux in the stamp over GalSim's, and the misfit in units of the stamp's own noise,
+``sqrt(sum(((model - GalSim) / rms) ** 2))``: where it comes near one, a fit pays for the renderer in bias. Conversions that are wrong
+would show in every galaxy; it fails if the median worst pixel is above a hundredth of the peak.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from pysersic.rendering import FourierRenderer, HybridRenderer, PixelRenderer
+
+from benchmarks.peers.conventions import to_pysersic
+
+LIMIT = 0.01
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stamps", type=Path, default=Path("runs/peers/stamps.npz"))
+    given = parser.parse_args()
+    data = np.load(given.stamps)
+    names, shape = data["names"].tolist(), data["images"].shape[1:]
+    worst = {}
+    print("renderer          n         galaxies  worst pixel / peak (median, max)  flux - 1 (median, worst)  misfit, sigma (median, max)")
+    for renderer in (HybridRenderer, FourierRenderer, PixelRenderer):
+        rows = []
+        for i, expected in enumerate(data["noiseless"].astype(np.float64)):
+            theta = dict(zip(names, data["theta"][i].astype(np.float64), strict=True))
+            truth = to_pysersic(theta, float(data["zero_point"]), float(data["pixel_scale_arcsec"]), shape[0])
+            model = np.asarray(renderer(shape, data["psf"][i]).render_source(truth, "sersic"))
+            error = model - expected
+            misfit = np.sqrt(np.sum((error / data["rms"][i]) ** 2))
+            rows.append((theta["n"], np.abs(error).max() / expected.max(), model.sum() / expected.sum() - 1, misfit))
+        n, pixel, flux, misfit = np.array(rows).T
+        for low, high in ((0.5, 0.65), (0.65, 2.5), (2.5, 6.0)):
+            some = (n >= low) & (n < high)
+            if some.any():
+                p, f, m = pixel[some], flux[some], misfit[some]
+                print(
+                    f"{renderer.__name__:16s}  {low:.2f}-{high:.2f}  {some.sum():4d}      {np.median(p):9.2e}  {p.max():9.2e}            "
+                    f"{np.median(f):+9.2e}  {f[np.abs(f).argmax()]:+9.2e}    {np.median(m):8.3f}  {m.max():8.3f}"
+                )
+        worst[renderer.__name__] = np.nanmedian(pixel)
+    wrong = [name for name, median in worst.items() if not median < LIMIT]
+    if wrong:
+        raise SystemExit(f"{', '.join(wrong)}: the median worst pixel is above {LIMIT} of the peak: are the conventions those of this version?")
+
+
+if __name__ == "__main__":
+    main()
