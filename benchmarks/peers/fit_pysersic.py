@@ -56,7 +56,7 @@ def log_uniform(low: float, high: float) -> dist.Distribution:
 
 
 def make_prior(priors: dict, zero_point: float, scale: float, size: int) -> PySersicSourcePrior:
-    """Express the recipe's priors in pysersic's parameters; theta runs over two turns as in pysersic's own prior, so no fit meets an end."""
+    """Express the recipe's priors in pysersic's parameters; theta runs over a whole turn, as its own does, so that no fit meets an end."""
     prior, middle = PySersicSourcePrior(profile_type="sersic", sky_type="none"), (size - 1) / 2
     for name, given in (("xc", priors["dx_arcsec"]), ("yc", priors["dy_arcsec"])):
         mean, sd, low, high = (given[key] / scale for key in ("mean", "sd", "low", "high"))
@@ -148,7 +148,7 @@ def main() -> None:
         }  # fmt: skip
         with given.out.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        print(f"{name}: galaxy {i}, S/N {data['snr'][i]:.0f}: {seconds:.1f} s, of which compiling {compiling:.1f} s; {cpu:.1f} s of CPU", flush=True)
+        print(f"{name}: galaxy {i}, S/N {data['snr'][i]:.0f}: {seconds:.1f} s, compiling {compiling:.1f} s, CPU {cpu:.1f} s", flush=True)
 
 
 if __name__ == "__main__":

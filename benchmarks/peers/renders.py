@@ -1,8 +1,9 @@
 """Do both draw the same galaxy? Noiseless pixels of pysersic's renderers against GalSim's, at the true parameters. Peer's environment.
 
-Prints for every renderer the worst pixel over the peak, the flux in the stamp over GalSim's, and the misfit in units of the stamp's own noise,
-``sqrt(sum(((model - GalSim) / rms) ** 2))``: where it comes near one, a fit pays for the renderer in bias. Conversions that are wrong
-would show in every galaxy; it fails if the median worst pixel is above a hundredth of the peak.
+Prints for each renderer the worst pixel over the peak, the flux in the stamp over GalSim's, and the misfit in units of the stamp's own
+noise, ``sqrt(sum(((model - GalSim) / rms) ** 2))``: a fit at a misfit near one or above pays for its renderer in bias. Wrong
+conversions would show in every galaxy; it fails if the hybrid renderer, which fits use, has a median worst pixel above `LIMIT`.
+The pixel renderer integrates over the pixels of the core and convolves with a PSF that has done so already: it is off by percents.
 """
 
 import argparse
@@ -13,7 +14,8 @@ from pysersic.rendering import FourierRenderer, HybridRenderer, PixelRenderer
 
 from benchmarks.peers.conventions import to_pysersic
 
-LIMIT = 0.01
+LIMIT = 0.005
+"""Of the peak. The sum of 15 Gaussians is off by 0.001 to 0.01, a swapped axis or a wrong radius by tenths."""
 
 
 def main() -> None:
@@ -22,7 +24,7 @@ def main() -> None:
     given = parser.parse_args()
     data = np.load(given.stamps)
     names, shape = data["names"].tolist(), data["images"].shape[1:]
-    worst = {}
+    wrong = ""
     print("renderer          n         galaxies  worst pixel / peak (median, max)  flux - 1 (median, worst)  misfit, sigma (median, max)")
     for renderer in (HybridRenderer, FourierRenderer, PixelRenderer):
         rows = []
@@ -42,10 +44,10 @@ def main() -> None:
                     f"{renderer.__name__:16s}  {low:.2f}-{high:.2f}  {some.sum():4d}      {np.median(p):9.2e}  {p.max():9.2e}            "
                     f"{np.median(f):+9.2e}  {f[np.abs(f).argmax()]:+9.2e}    {np.median(m):8.3f}  {m.max():8.3f}"
                 )
-        worst[renderer.__name__] = np.nanmedian(pixel)
-    wrong = [name for name, median in worst.items() if not median < LIMIT]
+        if renderer is HybridRenderer and not np.nanmedian(pixel) < LIMIT:
+            wrong = f"the median worst pixel is {np.nanmedian(pixel):.3f} of the peak: are the conventions those of this pysersic?"
     if wrong:
-        raise SystemExit(f"{', '.join(wrong)}: the median worst pixel is above {LIMIT} of the peak: are the conventions those of this version?")
+        raise SystemExit(wrong)
 
 
 if __name__ == "__main__":
