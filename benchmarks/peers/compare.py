@@ -19,11 +19,15 @@ from benchmarks.peers.conventions import COMPARED
 
 LIMITS = np.array([0.5, 0.2, 0.3, 0.2])
 """Errors that nobody could use: magnitudes, dex in re, dex in n, axis ratio."""
+LEAST_ESS = 30
 MAD_TO_SD = 1.4826
+HEADER = f"{'method':28s}  galaxies  compiling    running     in CPU             {'bias':>8s}  scatter  outliers  pull sd  pull rms"
 
 
 def spread(values: np.ndarray) -> np.ndarray:
-    """Robust standard deviation along the first axis."""
+    """Robust standard deviation along the first axis; NaN of fewer than three values."""
+    if len(values) < 3:
+        return np.full(values.shape[1:], np.nan)
     return MAD_TO_SD * np.median(np.abs(values - np.median(values, 0)), 0)
 
 
@@ -41,7 +45,7 @@ def statistics(estimate: np.ndarray, sd: np.ndarray | None, truth: np.ndarray) -
 
 
 def cost(lines: list[dict]) -> str:
-    """Medians: compilation, the rest, and processor time with it."""
+    """Write median seconds per galaxy: compiling, all the rest, and processor time of both."""
     compiling, seconds, cpu = (np.array([line[name] for line in lines]) for name in ("compile_seconds", "seconds", "cpu_seconds"))
     return f"{np.median(compiling):9.3g}  {np.median(seconds - compiling):9.3g}  {np.median(cpu):9.3g}"
 
@@ -61,14 +65,17 @@ def main() -> None:
                 found[line["method"]][line["galaxy"]] = line
             else:
                 print(f"{line['method']}: galaxy {line['galaxy']} has no finite answer and is left out")
+    for name, lines in found.items():
+        poor = sorted(i for i, line in lines.items() if line.get("ess", np.inf) < LEAST_ESS)
+        if poor:
+            print(f"{name}: fewer than {LEAST_ESS} effective draws of galaxies {poor}; their errors claim nothing")
     if given.of is not None and given.of not in found:
         raise SystemExit(f"--of: no {given.of!r} in the files, which hold {sorted(found)}")
     index = 10 ** data["truth"][:, COMPARED.index("log10 n")]
     wanted = set(np.flatnonzero(index >= given.least_n).tolist()).intersection(found[given.of] if given.of else range(len(index)))
-    print(f"outliers: off by more than {dict(zip(COMPARED, LIMITS.tolist(), strict=True))}; seconds per galaxy, medians")
+    print("outliers: off by more than", ", ".join(f"{limit} in {name}" for name, limit in zip(COMPARED, LIMITS, strict=True)))
     for k, (low, high) in enumerate(data["edges"].tolist()):
-        print(f"\nS/N {low} to {high}\n{'':28s}  galaxies  compiling    running     in CPU  " + "  ".join(f"{c:>40s}" for c in COMPARED))
-        print(" " * 71 + "  ".join(["    bias scatter outliers  pull: scat  rms"] * len(COMPARED)))
+        print(f"\nS/N {low} to {high}{'seconds:':>43s}\n{HEADER}")
         for name, lines in found.items():
             rows = sorted(i for i in wanted.intersection(lines) if data["bins"][i] == k)
             if not rows:
@@ -76,8 +83,10 @@ def main() -> None:
             some = [lines[i] for i in rows]
             claimed = None if some[0]["sd"] is None else np.array([line["sd"] for line in some])
             table = np.array(list(statistics(np.array([line["estimate"] for line in some]), claimed, data["truth"][rows]).values()))
-            cells = "  ".join(f"{b:+8.4f} {s:7.4f}    {o:5.2f}      {p:5.2f} {r:5.2f}" for b, s, o, p, r in table.T)
-            print(f"{name:28s}  {len(rows):8d}  {cost(some)}  {cells}")
+            first = f"{name:28s}  {len(rows):8d}  {cost(some)}"
+            for quantity, (bias, scatter, outliers, pull, rms) in zip(COMPARED, table.T, strict=True):
+                print(f"{first:71s}  {quantity:8s}  {bias:+8.4f}  {scatter:7.4f}  {outliers:8.2f}  {pull:7.2f}  {rms:6.2f}")
+                first = ""
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro import distributions as dist
 from numpyro import infer
+from numpyro.diagnostics import effective_sample_size
 from pysersic import FitSingle
 from pysersic.priors import PySersicSourcePrior
 
@@ -107,8 +108,8 @@ def fit(fitter: FitSingle, method: str, key: jax.Array, draws: int) -> tuple[dic
         mcmc_kwargs={"progress_bar": False},
     )  # fmt: skip
     found = {name: values.to_numpy()[0] for name, values in result.idata.posterior.items()}
-    table = result.summary()
-    return found, {"ess": float(table["ess_bulk"].min()), "divergences": float(result.idata.sample_stats["diverging"].sum())}
+    ess = min(float(effective_sample_size(values[None])) for name, values in found.items() if name != "theta")  # an angle has no ESS
+    return found, {"draws": draws, "ess": ess, "divergences": float(result.idata.sample_stats["diverging"].sum())}
 
 
 def main() -> None:
