@@ -138,6 +138,8 @@ def infer(
     seed: Seed = 0,
     samples: Annotated[bool, typer.Option("--samples", help="Write the draws as well.")] = False,
     certify: Annotated[bool, typer.Option("--certify", help="Weigh the draws by the exact likelihood: two verdicts for each row.")] = False,
+    refine: Annotated[bool, typer.Option("--refine", help="Refine rows whose draws fail the certificate; needs --certify.")] = False,
+    refine_budget: Annotated[int, typer.Option(help="Most evaluations of the likelihood that refining a row may take.")] = 20_000,
     rows_per_partition: Annotated[int, typer.Option(help="Rows per task and file.")] = 2000,
     allow_flagged: Annotated[
         float, typer.Option(min=0, max=1, help="Largest share of unusable rows that is fine; more gives exit code 3.")
@@ -152,7 +154,7 @@ def infer(
 
     result = run_infer(
         catalog, bundle=bundle, out=out, n_draws=draws, seed=seed, keep_samples=samples, certify=certify,
-        rows_per_partition=rows_per_partition, scheduler=scheduler, workers=workers,
+        refine_budget=refine_budget if refine else 0, rows_per_partition=rows_per_partition, scheduler=scheduler, workers=workers,
     )  # fmt: skip
     _say([f"{result.rows} rows: {result.good} good, {result.suspect} suspect, {result.unusable} unusable"])
     facts: dict[str, Any] = {"rows": result.rows, "good": result.good, "suspect": result.suspect, "unusable": result.unusable}

@@ -7,6 +7,7 @@ null is never a NaN, a zero or a fill value.
 
 __all__ = [
     "CERTIFICATE",
+    "REFINED",
     "OutputColumn",
     "RowInfo",
     "build_posterior_table",
@@ -117,9 +118,18 @@ CERTIFICATE = (
 )
 """Columns of `Posterior.certify`."""
 
+REFINED = (
+    OutputColumn(
+        "refined", "int8", "", "meta.code", "1 draws resampled, 2 drawn anew and resampled, 0 tried in vain, -1 not refined: amortized"
+    ),
+    OutputColumn("refine_evaluations", "int32", "", "meta.number", "Evaluations of the likelihood that refining took"),
+    OutputColumn("ess_fraction_amortized", "float32", "", "stat.value", "ess_fraction of the amortized draws, before refining"),
+)
+"""Columns of `Posterior.refine`."""
+
 
 def posterior_columns(
-    parameters: Parameters, *, string_ids: bool = False, samples: bool = False, certified: bool = False
+    parameters: Parameters, *, string_ids: bool = False, samples: bool = False, certified: bool = False, refined: bool = False
 ) -> list[OutputColumn]:
     """Describe the columns of a posterior catalog, in their order.
 
@@ -133,6 +143,8 @@ def posterior_columns(
         Add a column of posterior draws.
     certified : bool
         Add the columns of certificates.
+    refined : bool
+        Add those that say how rows were refined.
     """
     columns = [
         OutputColumn("row_index", "int64", "", "meta.record", "Row in the input catalog, from 0"),
@@ -182,6 +194,7 @@ def posterior_columns(
         OutputColumn("bundle", "string", "", "meta.id", "Digest of the trained posterior that made the row"),
     ]
     columns += CERTIFICATE if certified else ()
+    columns += REFINED if refined else ()
     if samples:
         columns.append(OutputColumn("samples", "samples", "", "", "Posterior draws, one list per parameter"))
     return columns
@@ -224,8 +237,9 @@ def build_posterior_table(
     ids = np.asarray(rows.ids)
     n = len(ids)
     columns = posterior_columns(
-        parameters, string_ids=ids.dtype.kind == "U", samples=samples is not None, certified="ess_fraction" in summary
-    )
+        parameters, string_ids=ids.dtype.kind == "U", samples=samples is not None, certified="ess_fraction" in summary,
+        refined="refined" in summary,
+    )  # fmt: skip
     unusable = (np.asarray(rows.flags, np.int64) & UNUSABLE) != 0
     given: dict[str, Any] = {
         "row_index": rows.row_index, "id": ids, "ra": rows.ra, "dec": rows.dec, "x": rows.x, "y": rows.y, "flags": rows.flags,

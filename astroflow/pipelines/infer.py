@@ -21,8 +21,9 @@ from astroflow.files import clear_stages
 from astroflow.pipelines.progress import reporter
 from astroflow.pipelines.scheduler import bounded, cluster, prepare_workers
 from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_counts, prepare_worker, read_part
-from astroflow.posteriors.certificate import LEAST_DRAWS
+from astroflow.posteriors.certificate import LEAST_DRAWS, likelihood_gaps
 from astroflow.posteriors.population import PopulationVerdict, judge_population
+from astroflow.posteriors.refine import LEAST_BUDGET
 from astroflow.posteriors.residuals import DIRECTIONS
 from astroflow.provenance import provenance, write_json
 
@@ -51,6 +52,7 @@ def infer(
     seed: int = 0,
     keep_samples: bool = False,
     certify: bool = False,
+    refine_budget: int = 0,
     rows_per_partition: int = ROWS_PER_PARTITION,
     scheduler: str | None = None,
     workers: int | None = None,
@@ -73,6 +75,9 @@ def infer(
         Write the draws as well.
     certify : bool
         Weigh the draws by the exact likelihood and test residuals: more columns, and the flags `INFERENCE_POOR` and `MODEL_POOR`.
+    refine_budget : int
+        Refine rows whose draws fail the certificate, with at most so many evaluations of the likelihood each; 0 refines none. Needs
+        `certify`.
     rows_per_partition : int
         Rows per task and file.
     scheduler, workers : optional
@@ -89,6 +94,9 @@ def infer(
         raise ConfigError(f"--draws must be at least 32, for the quantiles; got {n_draws}")
     if certify and n_draws < LEAST_DRAWS:
         raise ConfigError(f"--certify needs at least {LEAST_DRAWS} --draws, or nothing can pass; got {n_draws}")
+    if refine_budget and (not certify or refine_budget < LEAST_BUDGET):
+        given = f"{refine_budget} with certificates" if certify else f"{refine_budget} without"
+        raise ConfigError(f"--refine needs --certify and a --refine-budget of at least {LEAST_BUDGET}; got {given}")
     if rows_per_partition < 1:
         raise ConfigError(f"--rows-per-partition must be at least 1; got {rows_per_partition}")
     recipe = load_catalog(catalog)
@@ -102,7 +110,13 @@ def infer(
             f"the catalog {catalog} has {scale:g} arcsec per pixel; the bundle {bundle} was trained at {trained:g}. "
             "Use a bundle for this pixel scale"
         )
-    options = {"n_draws": n_draws, "seed": seed, "keep_samples": keep_samples, "certify": certify, "rows_per_partition": rows_per_partition}
+    gaps = likelihood_gaps(posterior.forward_model) if refine_budget else []
+    if gaps:
+        raise ConfigError(f"--refine: the likelihood does not follow {'; '.join(gaps)}, so refined error bars would be too small")
+    options = {
+        "n_draws": n_draws, "seed": seed, "keep_samples": keep_samples, "certify": certify, "refine_budget": refine_budget,
+        "rows_per_partition": rows_per_partition,
+    }  # fmt: skip
     asked = {
         "catalog": recipe.model_dump(mode="json"), "rows": source.n_rows, "ids_sha256": _digest_of(source.row_keys().tolist()),
         "bundle": posterior.digest, **options,
@@ -111,7 +125,15 @@ def infer(
     parts = out / "catalog"
     parts.mkdir(exist_ok=True)
     job = InferenceJob(
-        str(bundle.resolve()), posterior.digest, str(parts.resolve()), n_draws, seed, keep_samples, certify, {"seed": str(seed)}
+        str(bundle.resolve()),
+        posterior.digest,
+        str(parts.resolve()),
+        n_draws,
+        seed,
+        keep_samples,
+        certify,
+        refine_budget,
+        {"seed": str(seed)},
     )
     partitions = source.partitions(rows_per_partition)
     if not partitions:
@@ -228,7 +250,7 @@ def _write_empty(source: Source, posterior: Any, job: InferenceJob) -> None:
         row_index=nothing, ids=keys, ra=nothing, dec=nothing, x=nothing, y=nothing, snr=nothing, binning=nothing,
         flags=np.zeros(0, np.int64), notes=np.zeros(0, str),
     )  # fmt: skip
-    names = [column.name for column in posterior_columns(posterior.parameters, certified=job.certify)]
+    names = [column.name for column in posterior_columns(posterior.parameters, certified=job.certify, refined=job.refine_budget > 0)]
     samples = np.zeros((0, job.n_draws, len(posterior.parameters)), np.float32) if job.keep_samples else None
     table = build_posterior_table(posterior.parameters, info, dict.fromkeys(names, nothing), bundle=job.digest, samples=samples)
     write_parquet(table, job.part(0))

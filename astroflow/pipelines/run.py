@@ -52,6 +52,10 @@ class InferStage(Recipe):
     """Seeds the draws."""
     keep_samples: bool = False
     """Write the draws as well."""
+    certify: bool = False
+    """Weigh the draws by the exact likelihood, and test residuals."""
+    refine_budget: int = 0
+    """Refine rows that fail, with at most so many evaluations of the likelihood each; 0 refines none."""
     report: ReportRecipe | None = None
     """Pictures and comparisons; none by default."""
 
@@ -108,6 +112,7 @@ def run(name: str | Path, *, out: Path, scheduler: str | None = None, workers: i
     for folder, job in recipe.infer.items():
         infer(
             job.catalog, bundle=bundle, out=out / folder, n_draws=job.draws, seed=job.seed, keep_samples=job.keep_samples,
+            certify=job.certify, refine_budget=job.refine_budget,
             scheduler=scheduler, workers=workers,
         )  # fmt: skip
         counts = verify(out / folder)

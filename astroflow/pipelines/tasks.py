@@ -20,10 +20,11 @@ from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table, w
 from astroflow.catalogs.sky import SkyFrame
 from astroflow.catalogs.sources import Partition, Source
 from astroflow.errors import BundleError, InputError
+from astroflow.posteriors.certificate import Verdict
 from astroflow.sims.recipe import simulator_from_data
 from astroflow.sims.simulator import Simulator
 from astroflow.training.training_set import TrainingSet
-from astroflow.types import Simulation
+from astroflow.types import Array, Simulation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +41,8 @@ CUTOUT_BYTES = 9  # a pixel's value, noise and mask
 class InferenceJob:
     """What every task of a catalog run needs to know.
 
-    `bundle` and `digest` name the posterior, `out` is the folder of the parts; with `certify`, rows get certificates from as many draws.
+    `bundle` and `digest` name the posterior, `out` is the folder of the parts; with `certify`, rows get certificates from as many draws,
+    and those that fail are refined with at most `refine_budget` evaluations of the likelihood each, unless that is 0.
     """
 
     bundle: str
@@ -50,6 +52,7 @@ class InferenceJob:
     seed: int
     keep_samples: bool
     certify: bool
+    refine_budget: int
     information: dict[str, str] = field(default_factory=dict)
 
     def part(self, index: int) -> Path:
@@ -159,11 +162,18 @@ def _inferred(source: Source, partition: Partition, job: InferenceJob) -> "pa.Ta
         rows = slice(start, start + len(block))
         encoded = posterior.encode(block)
         draws = posterior.sample(encoded, job.n_draws, job.seed)
-        columns, flags = posterior.summary_columns(encoded, draws)
+        judged: dict[str, Array] = {}
+        marks = np.zeros(len(block), np.int64)
         if job.certify:
             certificate = posterior.certify(encoded, job.n_draws, job.seed)
-            columns |= certificate.columns()
-            flags |= certificate.flags()
+            if job.refine_budget:
+                refined = posterior.refine(encoded, job.n_draws, job.seed, job.refine_budget, certificate.inference == Verdict.FAILED)
+                draws, judged, certificate = refined.draws, refined.columns(certificate), refined.certificate(certificate)
+            judged |= certificate.columns()
+            marks = certificate.flags()
+        columns, flags = posterior.summary_columns(encoded, draws)
+        columns |= judged
+        flags |= marks
         zero_points = np.array([cutout.zero_point for cutout in block])
         columns |= summarize_derived(draws, posterior.parameters, zero_points, _rows_of(frame, rows))
         info = RowInfo(

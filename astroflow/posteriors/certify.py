@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from astroflow.posteriors.certificate import LEAST_P, MOST_MISSED, Certificate, Verdict, likelihood_gaps, missed_mass, weigh
+from astroflow.posteriors.exact import candidates, log_prior
 from astroflow.posteriors.optimum import draw_through, most_probable
 from astroflow.posteriors.residuals import DIRECTIONS, chi_squared_p, core_p, neighbour_p, normal_p, profile_score, structure_p
-from astroflow.randomness import standard_normals
 from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.likelihood import PixelLikelihood
 from astroflow.sims.priors import JointPrior
@@ -19,8 +19,10 @@ from astroflow.types import Array, Stamps
 if TYPE_CHECKING:
     from astroflow.posteriors.posterior import Encoded, Posterior
 
+BATCH = 64
+"""Rows whose draws are in memory together."""
 BLOCK = 8
-"""Rows whose models are in memory together."""
+"""Rows whose models are."""
 PSF_STEP = 0.1
 """Of derivatives along errors of the PSF, in which galaxies are linear."""
 PRIOR_SHARE = 8
@@ -35,14 +37,18 @@ def certify(posterior: "Posterior", encoded: "Encoded", n_draws: int, seed: int)
     figures["nuisances"] = np.full((n, len(DIRECTIONS), 2), np.nan)
     verdicts = {name: np.full(n, Verdict.NOT_APPLICABLE, np.int8) for name in ("inference", "model")}
     rows = np.flatnonzero(applicable(posterior, encoded))
-    for start in range(0, len(rows), BLOCK):
-        block = rows[start : start + BLOCK]
-        found = _block(posterior, encoded[block], n_draws, seed)
-        for name in figures:
-            figures[name][block] = found[name]
-        verdicts["inference"][block] = found["verdict"]
-        right = np.minimum(found["chi_squared_p"], found["residual_p"]) > LEAST_P
-        verdicts["model"][block] = np.where(right, Verdict.OK, Verdict.FAILED)
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        chosen = encoded[batch]
+        theta, density = candidates(posterior, chosen, n_draws, max(1, n_draws // PRIOR_SHARE), seed)
+        for first in range(0, len(batch), BLOCK):
+            block = slice(first, first + BLOCK)
+            found = _block(posterior, chosen.framed.stamps[block], theta[block], density[block], n_draws)
+            for name in figures:
+                figures[name][batch[block]] = found[name]
+            verdicts["inference"][batch[block]] = found["verdict"]
+            right = np.minimum(found["chi_squared_p"], found["residual_p"]) > LEAST_P
+            verdicts["model"][batch[block]] = np.where(right, Verdict.OK, Verdict.FAILED)
     return Certificate(**figures, **verdicts)
 
 
@@ -54,32 +60,17 @@ def applicable(posterior: "Posterior", encoded: "Encoded") -> Array:
     return np.asarray(encoded.framed.usable & (encoded.framed.stamps.binning == 1))
 
 
-def log_prior(posterior: "Posterior", theta: Array, stamps: Stamps) -> Array:
-    """Log density ``(N, S)`` of the prior at draws of the frame ``(N, S, P)``, up to the constant that a binning's cut leaves out."""
-    named = dict(zip(posterior.parameters.names, np.moveaxis(theta, -1, 0), strict=True))
-    served = posterior.stamp.serves(named, np.broadcast_to(stamps.binning[:, None], theta.shape[:2]))
-    inside = posterior.parameters.prior.contains(theta) & served
-    middle = posterior.parameters.prior.forward(np.zeros(theta.shape[-1]))
-    return np.where(inside, posterior.parameters.prior.log_prob(np.where(inside[..., None], theta, middle)), -np.inf)
-
-
-def _block(posterior: "Posterior", encoded: "Encoded", n_draws: int, seed: int) -> dict[str, Any]:
-    stamps = encoded.framed.stamps
-    draws = posterior.frame_draws(encoded, n_draws, seed)
-    normals = standard_normals(seed, "certificate", stamps.ids, (max(1, n_draws // PRIOR_SHARE), draws.shape[-1]))
-    anywhere = posterior.parameters.prior.forward(normals.astype(np.float64)).astype(np.float32)
-    theta = np.concatenate([draws, anywhere], 1)
+def _block(posterior: "Posterior", stamps: Stamps, theta: Array, density: Array, n_draws: int) -> dict[str, Any]:
+    """Certify stamps by `n_draws` draws of their posteriors and, after them, some of the prior."""
     models = posterior.engine.render_draws(theta, stamps)
     likelihood = PixelLikelihood(stamps, models[:, :n_draws], dtype="float32")
-    log_likelihood = likelihood.log_prob(models).numpy()
-    proposal = posterior.frame_log_prob(theta, encoded).astype(np.float64)
     prior = log_prior(posterior, theta.astype(np.float64), stamps)
-    target = log_likelihood + prior
-    missed = missed_mass(target, proposal, prior, n_draws)
-    weighed = weigh((target - proposal)[:, :n_draws])
+    target = likelihood.log_prob(models).numpy() + prior
+    missed = missed_mass(target, density, prior, n_draws)
+    weighed = weigh((target - density)[:, :n_draws])
     weighed["verdict"] = np.where(missed > MOST_MISSED, Verdict.FAILED, weighed["verdict"])
     best = np.argmax(target[:, :n_draws], 1)
-    found = residual_figures(posterior.engine, posterior.parameters.prior, draws[np.arange(len(stamps)), best], likelihood, stamps)
+    found = residual_figures(posterior.engine, posterior.parameters.prior, theta[np.arange(len(stamps)), best], likelihood, stamps)
     return weighed | {"missed": missed} | found
 
 

@@ -31,7 +31,7 @@ def log_prior(posterior: "Posterior", theta: Array, stamps: Stamps) -> Array:
 
 
 def candidates(posterior: "Posterior", encoded: "Encoded", n_draws: int, n_prior: int, seed: int) -> tuple[Array, Array]:
-    """Return draws of the posterior followed by some of the prior, ``(N, S + M, P)`` in the frame, and the posterior's log density there."""
+    """Return draws of posteriors and then some of the prior, ``(N, S + M, P)`` in the frame, and the posteriors' log density there."""
     draws = posterior.frame_draws(encoded, n_draws, seed)
     normals = standard_normals(seed, "certificate", encoded.framed.stamps.ids, (n_prior, draws.shape[-1]))
     anywhere = posterior.parameters.prior.forward(normals.astype(np.float64)).astype(np.float32)

@@ -57,8 +57,8 @@ class StudentMixture:
     def log_shares(self, distances: Array) -> Array:
         """Log of share times density of each component, ``(K, n)``, at given distances."""
         dimensions = self.mean.shape[1]
-        constant = special.gammaln((FREEDOM + dimensions) / 2) - special.gammaln(FREEDOM / 2) - 0.5 * dimensions * math.log(FREEDOM * math.pi)
-        volume = np.log(np.diagonal(self.factor, axis1=1, axis2=2)).sum(1)
+        constant = special.gammaln((FREEDOM + dimensions) / 2) - special.gammaln(FREEDOM / 2)
+        volume = np.log(np.diagonal(self.factor, axis1=1, axis2=2)).sum(1) + 0.5 * dimensions * math.log(FREEDOM * math.pi)
         heights = np.log(self.share) + constant - volume
         return np.asarray(heights[:, None] - 0.5 * (FREEDOM + dimensions) * np.log1p(distances / FREEDOM))
 

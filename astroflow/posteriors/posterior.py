@@ -222,7 +222,14 @@ class Posterior:
             raise InputError(f"`n_draws` must be at least 16 to weigh draws; got {n_draws}")
         return certify(self, self._encoded(stamps), n_draws, seed)
 
-    def refine(self, stamps: Stamps | Sequence[Cutout] | Encoded, n_draws: int = 256, seed: int = 0, budget: int = 20_000) -> "Refinement":
+    def refine(
+        self,
+        stamps: Stamps | Sequence[Cutout] | Encoded,
+        n_draws: int = 256,
+        seed: int = 0,
+        budget: int = 20_000,
+        where: Array | None = None,
+    ) -> "Refinement":
         """Turn amortized posteriors into exact ones, by weighing draws and adapting where they come from.
 
         Parameters
@@ -235,11 +242,13 @@ class Posterior:
             With an object's id it fixes the outcome.
         budget : int
             Most evaluations of the likelihood per object, each a fraction of a millisecond.
+        where : ndarray, optional
+            ``(N,)`` boolean: which rows to refine; all unless given. The others keep their amortized draws, as not applicable.
 
         Returns
         -------
         Refinement
-            Rows that are unusable or binned keep their amortized draws, and say so.
+            Rows that are unusable or binned keep their amortized draws, and say that refining is not applicable.
 
         Raises
         ------
@@ -257,7 +266,8 @@ class Posterior:
         if n_draws < 1 or budget < LEAST_BUDGET:
             raise InputError(f"`n_draws` must be at least 1 and `budget` {LEAST_BUDGET}; got {n_draws} and {budget}")
         encoded = self._encoded(stamps)
-        return refine(self, encoded, np.flatnonzero(applicable(self, encoded)), n_draws, seed, budget)
+        chosen = applicable(self, encoded) & (True if where is None else np.asarray(where, bool))
+        return refine(self, encoded, np.flatnonzero(chosen), n_draws, seed, budget)
 
     def reweight(self, draws: Array, new_prior: JointPrior | Mapping[str, Any]) -> Reweighted:
         """Weigh draws of this posterior for another prior, without looking at an image again.

@@ -9,17 +9,17 @@ part in every round, so that a mode that the flow has missed can be found.
 The draws handed out are distinct: systematic resampling from a pool so large that no draw is wanted twice.
 """
 
-__all__ = ["Method", "Refinement", "refine"]
+__all__ = ["LEAST_BUDGET", "Found", "Method", "Refinement", "Search", "refine"]
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from astroflow.posteriors.certificate import MOST_MISSED, Verdict, missed_mass, weigh
+from astroflow.posteriors.certificate import MOST_MISSED, Certificate, Verdict, missed_mass, weigh
 from astroflow.posteriors.exact import ExactPosterior, candidates, log_normal, on_prior_scale
-from astroflow.posteriors.mixture import fit_mixture
+from astroflow.posteriors.mixture import StudentMixture, fit_mixture
 from astroflow.posteriors.resampling import clipped_share, resample, tempered
 from astroflow.randomness import generator
 from astroflow.types import Array
@@ -76,6 +76,17 @@ class Refinement:
     clipped: Array
     evaluations: Array
 
+    def columns(self, amortized: Certificate) -> dict[str, Array]:
+        """Return the columns that say how rows were refined; `amortized` is what was known of them before."""
+        return {"refined": self.method, "refine_evaluations": self.evaluations, "ess_fraction_amortized": amortized.efficiency}
+
+    def certificate(self, amortized: Certificate) -> Certificate:
+        """Return the rows' new certificates: `amortized`, with what it says of the inference replaced where rows were refined."""
+        touched = self.method != Method.NOT_APPLICABLE
+        new = {name: getattr(self, name) for name in ("efficiency", "k_hat", "log_evidence", "log_evidence_error")}
+        new |= {"inference": np.where(self.method == Method.POOR, Verdict.FAILED, Verdict.OK), "missed": np.zeros(len(touched))}
+        return replace(amortized, **{name: np.where(touched, value, getattr(amortized, name)) for name, value in new.items()})
+
 
 FIGURES = ("efficiency", "k_hat", "log_evidence", "log_evidence_error", "clipped")
 
@@ -93,7 +104,7 @@ def refine(posterior: "Posterior", encoded: "Encoded", rows: Array, n_draws: int
         for k, row in enumerate(block.tolist()):
             one = chosen[np.array([k])]
             rng = generator(seed, "refine", one.framed.stamps.ids[0].item())
-            found = _Search(ExactPosterior(posterior, one, theta[k, :8]), rng, n_draws, budget).run(u[k], density[k])
+            found = Search(ExactPosterior(posterior, one, theta[k, :8]), rng, n_draws, budget).run(u[k], density[k])
             draws[row] = posterior.unframed(found.draws[None], one)[0]
             method[row], evaluations[row] = found.method, found.evaluations
             for name in FIGURES:
@@ -102,7 +113,7 @@ def refine(posterior: "Posterior", encoded: "Encoded", rows: Array, n_draws: int
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """Of one row: a `Refinement` without the row axis, draws in the frame."""
 
     draws: Array
@@ -115,13 +126,23 @@ class _Found:
     evaluations: int
 
 
-class _Search:
-    """The search for draws of one row that represent `exact`."""
+class Search:
+    """The search for draws of one row that represent its exact posterior.
+
+    Parameters
+    ----------
+    exact : ExactPosterior
+        What is to be drawn from.
+    rng : numpy.random.Generator
+        The row's own.
+    n_draws, budget : int
+        How many draws are wanted, and how many evaluations they may take.
+    """
 
     def __init__(self, exact: ExactPosterior, rng: np.random.Generator, n_draws: int, budget: int) -> None:
         self.exact, self.rng, self.n_draws, self.budget = exact, rng, n_draws, budget
 
-    def run(self, u: Array, density: Array) -> _Found:
+    def run(self, u: Array, density: Array) -> Found:
         """Start from draws of the flow, and last some of the prior, with the flow's density at them."""
         flow = len(u) - PRIOR_DRAWS
         first = np.r_[:ROUND, flow : len(u)]
@@ -139,9 +160,11 @@ class _Search:
         both = np.logaddexp(shares[0] + density[first], shares[1] + log_normal(u[first]))
         return self._adapt(u[first], target - both, last)
 
-    def _adapt(self, u: Array, log_weights: Array, last: dict[str, Array]) -> _Found:
+    def _adapt(self, u: Array, log_weights: Array, last: dict[str, Array]) -> Found:
         """Fit mixtures, beginning with weighed draws, until one's own draws are good."""
-        us, targets, mixtures = [], [], []
+        us: list[Array] = []
+        targets: list[Array] = []
+        mixtures: list[StudentMixture] = []
         while self.exact.evaluations + ROUND <= self.budget:
             mixture = fit_mixture(u, tempered(log_weights, LEAST_TEMPERED), COMPONENTS[min(len(us), len(COMPONENTS) - 1)], self.rng)
             us.append(mixture.draw(self.rng, ROUND))
@@ -155,10 +178,10 @@ class _Search:
                 return self._found(Method.ADAPTED, u, log_weights, last)
         return self._found(Method.POOR, u, log_weights, last)
 
-    def _found(self, method: Method, u: Array, log_weights: Array, last: dict[str, Array]) -> _Found:
+    def _found(self, method: Method, u: Array, log_weights: Array, last: dict[str, Array]) -> Found:
         pooled = weigh(log_weights[None])
         chosen = resample(log_weights, self.n_draws, self.rng)
-        return _Found(
+        return Found(
             draws=self.exact.to_theta(u[chosen]), method=method, efficiency=last["efficiency"][0], k_hat=last["k_hat"][0],
             log_evidence=pooled["log_evidence"][0], log_evidence_error=pooled["log_evidence_error"][0],
             clipped=clipped_share(log_weights, self.n_draws), evaluations=self.exact.evaluations,

@@ -1,7 +1,7 @@
 """From weighed draws to draws of equal weight, none of them twice.
 
-Where no draw carries more than one n-th of the weight, systematic resampling takes n distinct ones, each with the probability that its weight
-asks for. Heavier weights are cut to that, and the share that is cut says how much this bends the result.
+Where no draw carries more than one n-th of the weight, systematic resampling takes n distinct ones, each with the probability that its
+weight asks for. Heavier weights are cut to that, and the share that is cut says how much this bends the result.
 """
 
 __all__ = ["clipped_share", "resample", "tempered"]
@@ -75,6 +75,7 @@ def resample(log_weights: Array, n: int, rng: np.random.Generator) -> Array:
 
 def tempered(log_weights: Array, effective: float) -> Array:
     """Return weights ``(M,)`` of unit sum, raised to the power up to one at which so many draws are effective."""
+
     def weights(power: float) -> Array:
         return normalized(np.where(np.isfinite(log_weights), power * log_weights, -np.inf))
 

@@ -69,8 +69,8 @@ def reweight(parameters: Parameters, draws: Array, new: JointPrior) -> Reweighte
         with np.errstate(divide="ignore", invalid="ignore"):  # outside the new bounds
             ratio = block.log_density(columns, numpy_ops()) - old[block.names].log_density(columns, numpy_ops())
         log_weights += np.where(inside, ratio, -np.inf)
-    unusable = ~np.isfinite(draws).all((1, 2))
-    some = np.isfinite(log_weights).any(1) & ~unusable
+    unusable = np.asarray(~np.isfinite(draws).all((1, 2)))
+    some = np.asarray(np.isfinite(log_weights).any(1) & ~unusable)
     relative = np.exp(log_weights - np.where(some, log_weights.max(1), 0)[:, None])
     weights = np.where(some[:, None], relative / np.where(some, relative.sum(1), 1)[:, None], np.nan)
     efficiency = np.where(some, 1 / (draws.shape[1] * (weights**2).sum(1)), np.where(unusable, np.nan, 0.0))

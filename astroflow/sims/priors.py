@@ -59,7 +59,7 @@ class ScalarBlock(Recipe):
     def log_density(self, given: Columns, ops: Ops) -> Any:
         return self.distribution.log_density(given[self.name], ops)
 
-    def contains(self, given: Columns) -> np.ndarray:
+    def contains(self, given: Columns) -> Any:
         return (given[self.name] >= self.distribution.low) & (given[self.name] <= self.distribution.high)
 
 
@@ -113,7 +113,7 @@ class SizeMagnitudeBlock(Recipe):
         log_size = ops.log(given[self.name])
         return truncated_log_density(log_size, *self.log_line(given[self.magnitude]), ops) - log_size
 
-    def contains(self, given: Columns) -> np.ndarray:
+    def contains(self, given: Columns) -> Any:
         return (given[self.name] >= self.low) & (given[self.name] <= self.high)
 
 
@@ -159,7 +159,7 @@ class DiscBlock(Recipe):
         a, b = (given[name] for name in self.names)
         return -0.5 * (a**2 + b**2) / self.sigma**2 - math.log(2 * math.pi * self.sigma**2 * self._mass)
 
-    def contains(self, given: Columns) -> np.ndarray:
+    def contains(self, given: Columns) -> Any:
         return np.hypot(*(given[name] for name in self.names)) <= self.high
 
 
@@ -230,4 +230,4 @@ class JointPrior(Recipe):
     def contains(self, theta: np.ndarray) -> np.ndarray:
         """Say which rows of `theta` ``(..., P)`` lie inside the bounds."""
         columns = {name: theta[..., i] for i, name in enumerate(self.names)}
-        return np.logical_and.reduce([block.contains(columns) for block in self.blocks])
+        return np.asarray(np.logical_and.reduce([block.contains(columns) for block in self.blocks]))

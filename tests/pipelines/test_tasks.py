@@ -25,6 +25,7 @@ def job(small_bundle, small_posterior, tmp_path, monkeypatch):
         seed=9,
         keep_samples=True,
         certify=False,
+        refine_budget=0,
         information={"seed": "9"},
     )
 
