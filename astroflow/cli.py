@@ -196,6 +196,7 @@ def query(
     x: Annotated[float | None, typer.Option(help="Pixel column of the galaxy, from 0; the centre otherwise.", show_default=False)] = None,
     y: Annotated[float | None, typer.Option(help="Pixel row of the galaxy, from 0; the centre otherwise.", show_default=False)] = None,
     draws: Annotated[int, typer.Option(min=64, help="Posterior draws.")] = 2000,
+    refine: Annotated[bool, typer.Option("--refine", help="Refine the posterior if its draws fail the certificate.")] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -207,7 +208,7 @@ def query(
     result = run_query(
         image, psf=psf, bundle=bundle, out=out, rms=rms, rms_includes_source=rms_includes_source, mask=mask, hdu=hdu, psf_hdu=psf_hdu,
         zero_point=zero_point, pixel_scale_arcsec=pixel_scale, psf_oversampling=psf_oversampling, gain=gain,
-        noise_correlation=noise_correlation, x=x, y=y, n_draws=draws, seed=seed,
+        noise_correlation=noise_correlation, x=x, y=y, n_draws=draws, refine=refine, seed=seed,
     )  # fmt: skip
     names = flag_names(result.flags)
     _say([*result.remarks, *result.lines, f"flags: {', '.join(names) or 'none'}"])

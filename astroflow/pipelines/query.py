@@ -34,6 +34,7 @@ NEGATIVE_SHARE = 0.005
 
 
 CERTIFIED = 256
+LEAST_QUERY_BUDGET = 20_000
 """So many of the draws are weighed by the exact likelihood."""
 
 
@@ -67,6 +68,7 @@ def query(
     x: float | None = None,
     y: float | None = None,
     n_draws: int = 2000,
+    refine: bool = False,
     seed: int = 0,
 ) -> QueryResult:
     """Infer one galaxy from FITS files.
@@ -99,6 +101,8 @@ def query(
         0-based pixel position of the galaxy; the image's centre if left out.
     n_draws, seed : int
         Posterior draws, and their seed.
+    refine : bool
+        Refine the posterior where its draws fail the certificate and the likelihood applies.
 
     Raises
     ------
@@ -140,6 +144,13 @@ def query(
     if bits & UNUSABLE:
         raise InputError(f"{image}: {encoded.framed.notes[0]} ({', '.join(flag_names(bits))})")
     certificate = posterior.certify(encoded, CERTIFIED, seed)
+    lines = [_certificate_line(posterior, certificate)]
+    if refine and certificate.inference[0] == Verdict.FAILED:
+        refined = posterior.refine(encoded, n_draws, seed, budget=max(LEAST_QUERY_BUDGET, 30 * n_draws))
+        draws, extra, certificate = refined.draws, refined.columns(certificate), refined.certificate(certificate)
+        columns, flags = posterior.summary_columns(encoded, draws)
+        columns |= extra
+        lines.append(f"refined with {refined.evaluations[0]} evaluations of the likelihood; {_certificate_line(posterior, certificate)}")
     columns |= certificate.columns()
     flags |= certificate.flags()
     bits = int(flags[0])
@@ -163,7 +174,7 @@ def query(
         save_figure(plot_residual(stamps, model, flags=bits, n_parameters=len(posterior.parameters)), out / "fit.png")
         files.append(out / "fit.png")
     write_json(out / "provenance.json", {"bundle": posterior.digest, "remarks": remarks, **provenance(_plain(cutout), seed)})
-    lines = [*_lines(posterior, columns, float(encoded.snr[0])), _certificate_line(posterior, certificate)]
+    lines = [*_lines(posterior, columns, float(encoded.snr[0])), *lines]
     return QueryResult(lines, bits, files, remarks)
 
 

@@ -5,11 +5,12 @@ import pytest
 from pyarrow import parquet
 
 from astroflow.catalogs import load_catalog, open_source
-from astroflow.catalogs.posterior_table import CERTIFICATE
+from astroflow.catalogs.posterior_table import CERTIFICATE, REFINED
 from astroflow.errors import BundleError, InputError
 from astroflow.pipelines import tasks
 from astroflow.pipelines.infer import population_of
 from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_counts, prepare_worker, read_part, simulate_shard
+from astroflow.posteriors.flags import Flag
 from astroflow.training.training_set import TrainingSet
 
 
@@ -57,6 +58,31 @@ def test_certified_rows_say_so_in_columns_of_their_own(job, source, inferred):
     assert table.column("ess_fraction").null_count == len(table)
     assert table.column("flags") == plain.column("flags")
     assert population_of(job.part(0).parent).lines() == ["0 certified rows together: model not applicable"]
+
+
+def test_rows_that_fail_are_refined_and_say_so(job, source, small_posterior, small_forward_model, monkeypatch):
+    followed = small_forward_model | {"psf": small_forward_model["psf"] | {"image_size": 17}}
+    monkeypatch.setattr(tasks, "_posterior", lambda bundle, digest: replace(small_posterior, forward_model=followed))
+    partition = source.partitions(12)[0]
+    asked = replace(job, n_draws=256, certify=True)
+    infer_partition(source.only(partition), partition, asked)
+    before = parquet.read_table(job.part(0))
+    job.part(0).unlink()
+    infer_partition(source.only(partition), partition, replace(asked, refine_budget=8000))
+    after = parquet.read_table(job.part(0))
+    assert set(after.column_names) - set(before.column_names) == {column.name for column in REFINED}
+    method, failed, passed = (
+        np.asarray(t.column(name)) for t, name in ((after, "refined"), (before, "inference_ok"), (after, "inference_ok"))
+    )
+    touched = failed == 0
+    assert touched.sum() > 2, "a rough network"
+    np.testing.assert_array_equal(touched, method >= 0)
+    np.testing.assert_array_equal(passed[touched], (method[touched] > 0).astype(int))
+    assert (method[touched] > 0).mean() > 0.7
+    flags = np.asarray(after.column("flags"))
+    np.testing.assert_array_equal((flags & Flag.INFERENCE_POOR) != 0, passed == 0)
+    same = np.asarray(after.column("mag_mean")) == np.asarray(before.column("mag_mean"))
+    np.testing.assert_array_equal(same | np.isnan(np.asarray(after.column("mag_mean"), float)), ~touched)
 
 
 def test_a_file_that_is_there_is_only_counted(job, source, inferred):
