@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.psf import quadratic
 from astroflow.sims.fourier.radial import RadialTable
-from astroflow.sims.fourier.wings import wrapped_light
+from astroflow.sims.fourier.wings import blur_of, wrapped_light
 from astroflow.sims.fourier.xla import settled
 from astroflow.sims.sersics import Sersic
 
@@ -83,9 +83,9 @@ def draw_sersics(components: Sequence[Sersic], psf: Any, grid: ModeGrid, table: 
     """
     import tensorflow as tf
 
-    drawn = []
+    drawn, blur = [], blur_of(psf, grid)
     for members in by_centre(components):
         spectra = [settled(e.flux)[:, None, None] * table.evaluate(e.n, quadratic(e.metric, grid)) for e in members]
-        wings = tf.add_n([wrapped_light(*e, grid) for e in members])
+        wings = tf.add_n([wrapped_light(*e, blur, grid) for e in members])
         drawn.append(grid.to_pixels(tf.add_n(spectra)[:, None] * psf, members[0].x, members[0].y) - wings)
     return tf.add_n(drawn)
