@@ -30,9 +30,11 @@ N_RANGE = (0.25, 8.0)
 
 
 class Blur(NamedTuple):
-    """What a PSF does to smooth light, every member ``(N,)``: its `flux`, and its second moments in pixels squared."""
+    """What a PSF does to smooth light, every member ``(N,)``: its flux, the shift `x`, `y` in pixels, and the second moments about it."""
 
     flux: Any
+    x: Any
+    y: Any
     xx: Any
     xy: Any
     yy: Any
@@ -41,16 +43,17 @@ class Blur(NamedTuple):
 def blur_of(psf: Any, grid: ModeGrid) -> Blur:
     """Return the blur of PSFs ``(N, 1 or 2, Mx, My)``, see `PSFFamily.transform`.
 
-    The moments of most PSFs diverge. What counts are those on the scale of the light that is blurred, so they are read off the lowest modes.
+    The moments of most PSFs diverge. What counts are those on the scale of the light that is blurred, so they are read off the lowest modes,
+    as of a Gaussian: ``P(k) = P(0) exp(-i k x - k^T C k / 2)``.
     """
     import tensorflow as tf
 
-    lowest = psf[:, :, :2, grid.modes - 1 : grid.modes + 2]
+    lowest, unit = psf[:, :, :2, grid.modes - 1 : grid.modes + 2], float(grid.kx[1])
     size = tf.sqrt(tf.reduce_sum(lowest**2, 1))  # (N, kx, ky)
     flux = size[:, 0, 1]
-    # |P(k)| = P(0) exp(-k^T C k / 2)
-    fall = -2 / grid.kx[1] ** 2 * tf.math.log(size / flux[:, None, None])
-    return Blur(flux, fall[:, 1, 1], 0.25 * (fall[:, 1, 2] - fall[:, 1, 0]), fall[:, 0, 2])
+    fall = -2 / unit**2 * tf.math.log(size / flux[:, None, None])
+    phase = tf.atan2(lowest[:, 1], lowest[:, 0]) / -unit if psf.shape[1] == 2 else tf.zeros_like(size)
+    return Blur(flux, phase[:, 1, 1], phase[:, 0, 2], fall[:, 1, 1], 0.25 * (fall[:, 1, 2] - fall[:, 1, 0]), fall[:, 0, 2])
 
 
 def wrapped_light(flux: Any, n: Any, xx: Any, xy: Any, yy: Any, x: Any, y: Any, blur: Blur, grid: ModeGrid) -> Any:
@@ -108,8 +111,8 @@ class Copies:
             yy / determinant,
             -xy / determinant,
             xx / determinant,
-            x,
-            y,
+            x + blur.x,
+            y + blur.y,
             log_peak(n) - 0.5 * tf.math.log(determinant),
             sersic_b(n),
             0.5 / n,
@@ -145,6 +148,7 @@ class Copies:
         fall = exponent * half_power / rho_squared
         along = cxx * gx * gx + 2 * cxy * gx * gy + cyy * gy * gy
         change = fall * (2 * (fall + (1 - half_power) / rho_squared) * along - trace)
+        change /= 1 + 2 * tf.abs(change)  # halves what the second order leaves of the blur of sharp ridges
         # a small part of a small part: in derivatives it is held fixed
         return tf.exp(peak - exponent) * (1 + tf.stop_gradient(change)), exponent, gx, gy
 
