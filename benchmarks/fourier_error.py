@@ -3,7 +3,8 @@
 Stamps of 64 pixels of 0.2", single Sersic galaxies (n 0.5 to 6, effective radius 0.15 to 2", |e| < 0.7) and bulge-disc ones. For each
 type of PSF it prints the largest pixel error over the peak, the error of the stamp's flux, and the norm of the error over that of the
 stamp, and whether each is within its limit; for single Sersic galaxies through Moffat PSFs it draws them over (n, re):
-``runs/fourier_error.png``. ``--draws`` is per galaxy for Moffat PSFs, ``--others`` for each other type. GalSim takes a fraction of a second for each.
+``runs/fourier_error.png``. ``--draws`` is per galaxy for Moffat PSFs, ``--others`` for each other type. GalSim takes a fraction of a
+second for each.
 """
 
 import argparse
@@ -156,7 +157,9 @@ if __name__ == "__main__":
             theta, figures = errors(galaxy, kind, count)
             largest, met = figures.max(1), figures.max(1) <= LIMITS
             missed += int((~met).sum())
-            cells = (f"{v:10.1e} ({np.median(row):.1e}) {'met' if ok else 'MISSED'}" for v, row, ok in zip(largest, figures, met, strict=True))
+            cells = (
+                f"{v:10.1e} ({np.median(row):.1e}) {'met' if ok else 'MISSED'}" for v, row, ok in zip(largest, figures, met, strict=True)
+            )
             print(f"{f'{name}, {kind} ({count})':38s}" + "".join(cells), flush=True)
             if (name, kind) == ("single Sersic", "moffat"):
                 draw(theta, figures)

@@ -2,7 +2,8 @@
 
 A galaxy's transform is tabulated (`radial`), sheared, scaled and shifted on the stamp's modes, multiplied by the PSF's (`psf`), turned into
 pixels (`grid`), and freed of the light of its periodic copies (`wings`). It is the physics of GalSim's own drawing in another
-order; the two are held together by tests to 3e-4 of the peak, and measured by ``benchmarks/fourier_error.py``.
+order; the two are held together by tests to 1e-3 of the peak and of the flux and 3e-4 in norm, and measured by
+``benchmarks/fourier_error.py``.
 """
 
 __all__ = ["Ellipse", "by_centre", "draw_sersics", "ellipse"]

@@ -2,7 +2,7 @@
 
 An image is taken as GalSim takes it: as samples joined by its quintic interpolant, so that both engines draw the same PSF. Moffat,
 Kolmogorov and Gaussian profiles under any linear map are evaluated here, whole populations at once; any other GalSim
-profile (an optical one, a sum) is sampled by GalSim itself, once per PSF.
+profile (an optical one, a sum) is sampled by GalSim itself, once per PSF. All are cut to the period of the modes (`cropping`).
 """
 
 __all__ = [
@@ -144,9 +144,9 @@ def describe_profile(profile: Any, step: float, size: int) -> tuple[PSFFamily, f
     elif isinstance(original, galsim.Gaussian):
         family, arrays = PSFFamily("gaussian"), {"metric": metric * original.sigma**2, "offset": offset}
     else:
-        whole = profile.withGSParams(galsim.GSParams(maxk_threshold=PSF_FLOOR, folding_threshold=1e-3))
-        grid = ModeGrid(size, float(rounded_band(whole.maxk * step / np.pi)))
-        return PSFFamily("sampled"), grid.band, {"modes": cropped_modes(whole, step, grid), "offset": np.zeros(2, np.float32)}
+        maxk = profile.withGSParams(galsim.GSParams(maxk_threshold=PSF_FLOOR)).maxk
+        grid = ModeGrid(size, float(rounded_band(maxk * step / np.pi)))
+        return PSFFamily("sampled"), grid.band, {"modes": cropped_modes(profile, step, grid), "offset": np.zeros(2, np.float32)}
     return family, float(band_of_family(family, {name: values[None] for name, values in arrays.items()})[0]), arrays
 
 

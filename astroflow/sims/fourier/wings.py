@@ -43,8 +43,8 @@ class Blur(NamedTuple):
 def blur_of(psf: Any, grid: ModeGrid) -> Blur:
     """Return the blur of PSFs ``(N, 1 or 2, Mx, My)``, see `PSFFamily.transform`.
 
-    The moments of most PSFs diverge. What counts are those on the scale of the light that is blurred, so they are read off the lowest modes,
-    as of a Gaussian: ``P(k) = P(0) exp(-i k x - k^T C k / 2)``.
+    The moments of most PSFs diverge. What counts are those on the scale of the light that is blurred, so they are read off the lowest
+    modes, as of a Gaussian: ``P(k) = P(0) exp(-i k x - k^T C k / 2)``.
     """
     import tensorflow as tf
 
