@@ -1,9 +1,9 @@
 r"""The modes on which stamps are composed, and the way from modes to pixels.
 
-A stamp of ``W`` pixels is drawn on a period of ``1.5 W``, so that a PSF cannot carry light round it (the galaxy's own wings are
-longer and are taken off by `astroflow.sims.fourier.wings`). Modes reach beyond the pixels' Nyquist frequency by the factor `band`: what
-lies there is real, pixels sample it, and it folds down as it does in a camera. Lengths are pixels of the stamp, wavenumbers radians
-per pixel.
+A stamp of ``W`` pixels is drawn on a period of ``1.5 W``, round which light would come back into it: PSFs are cut to the period
+(`astroflow.sims.fourier.cropping`), and the wings of the galaxy's copies are taken off (`astroflow.sims.fourier.wings`). Modes reach
+beyond the pixels' Nyquist frequency by the factor `band`: what lies there is real, pixels sample it, and it folds down as it does in a
+camera. Lengths are pixels of the stamp, wavenumbers radians per pixel.
 
 Along y the folded modes go through an FFT; along x, where the stamp needs a fraction of the outputs and the modes are real
 pairs, a product with a fixed matrix of cosines and sines is as fast and folds by itself.

@@ -2,7 +2,7 @@
 
 An image is taken as GalSim takes it: as samples joined by its quintic interpolant, so that both engines draw the same PSF. Moffat,
 Kolmogorov and Gaussian profiles under any linear map are evaluated here, whole populations at once; any other GalSim
-profile (an optical one, a sum) is sampled by GalSim itself, once per PSF.
+profile (an optical one, a sum) is sampled by GalSim itself, once per PSF. All are cut to the period of the modes (`cropping`).
 """
 
 __all__ = [
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from astroflow.sims.fourier.cropping import copies_of_kolmogorov, copies_of_moffat, cropped_modes
 from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.radial import moffat_reach, moffat_table
 from astroflow.sims.fourier.xla import settled
@@ -56,6 +57,9 @@ def image_transform(images: Any, oversampling: int, grid: ModeGrid) -> Any:
     """
     import tensorflow as tf
 
+    # beyond the period an image would come round it
+    margins = [max(0, -(-(side - grid.period * oversampling) // 2)) for side in images.shape[1:]]
+    images = images[:, margins[0] : images.shape[1] - margins[0], margins[1] : images.shape[2] - margins[1]]
     height, width = images.shape[1:]
     kx, ky = grid.kx / oversampling, grid.ky / oversampling  # radians per PSF sample
 
@@ -103,8 +107,8 @@ class PSFFamily:
         Returns
         -------
         tensor
-            ``(N, 1 or 2, Mx, My)`` float32, pixel included, about the PSFs' own centres (`offset`): real part, and imaginary part
-            unless the family is symmetric.
+            ``(N, 1 or 2, Mx, My)`` float32, pixel included, cut to the period, about the PSFs' own centres (`offset`): real part, and
+            imaginary part unless the family is symmetric.
         """
         import tensorflow as tf
 
@@ -115,8 +119,9 @@ class PSFFamily:
         k_squared = quadratic(arrays["metric"], grid)
         if self.kind == "moffat":
             values = moffat_table(*self.detail).evaluate(arrays["shape"], k_squared)
+            values -= copies_of_moffat(arrays["metric"], arrays["shape"], grid)
         elif self.kind == "kolmogorov":
-            values = tf.exp(-(tf.maximum(k_squared, 1e-12) ** (5 / 6)))
+            values = tf.exp(-(tf.maximum(k_squared, 1e-12) ** (5 / 6))) - copies_of_kolmogorov(arrays["metric"], grid)
         else:
             values = tf.exp(-0.5 * k_squared)
         return (values * tf.constant(_pixel(grid), tf.float32))[:, None]
@@ -141,10 +146,7 @@ def describe_profile(profile: Any, step: float, size: int) -> tuple[PSFFamily, f
     else:
         maxk = profile.withGSParams(galsim.GSParams(maxk_threshold=PSF_FLOOR)).maxk
         grid = ModeGrid(size, float(rounded_band(maxk * step / np.pi)))
-        side = 2 * grid.modes + 1
-        drawn = profile.withFlux(1.0).drawKImage(nx=side, ny=side, scale=float(grid.kx[1]) / step).array.T[grid.modes :]
-        planes = np.stack([drawn.real, drawn.imag]).astype(np.float32)
-        return PSFFamily("sampled"), grid.band, {"modes": planes, "offset": np.zeros(2, np.float32)}
+        return PSFFamily("sampled"), grid.band, {"modes": cropped_modes(profile, step, grid), "offset": np.zeros(2, np.float32)}
     return family, float(band_of_family(family, {name: values[None] for name, values in arrays.items()})[0]), arrays
 
 

@@ -18,7 +18,7 @@ from astroflow.sims.fourier.compose import Ellipse, by_centre
 from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.psf import quadratic
 from astroflow.sims.fourier.radial import RadialTable
-from astroflow.sims.fourier.wings import Copies, far_light, log_peak, sersic_b
+from astroflow.sims.fourier.wings import Blur, Copies, blur_of, far_light, log_peak, sersic_b
 from astroflow.sims.fourier.xla import settled
 from astroflow.sims.sersics import Sersic
 
@@ -40,7 +40,7 @@ def draw_with_slopes(components: Sequence[Sersic], psf: Any, grid: ModeGrid, tab
     """
     import tensorflow as tf
 
-    images, slopes, coordinates = 0.0, [], []
+    images, slopes, coordinates, blur = 0.0, [], [], blur_of(psf, grid)
     for members in by_centre(components):
         x, y = members[0].x, members[0].y
         planes, spectrum, wings, moved = [], 0.0, [], 0.0
@@ -52,7 +52,7 @@ def draw_with_slopes(components: Sequence[Sersic], psf: Any, grid: ModeGrid, tab
             kx, ky = tf.constant(grid.kx[:, None], tf.float32), tf.constant(grid.ky[None, :], tf.float32)
             planes += [value, flux * along_n, stretch * kx**2, stretch * (2 * kx * ky), stretch * ky**2]
             spectrum += flux * value
-            own, centre = _wing_slopes(e, grid)
+            own, centre = _wing_slopes(e, blur, grid)
             wings += own
             moved += centre
         shapes = _pictures(settled(tf.stack(planes, 1)), psf, x, y, grid) - tf.stack(wings, 1)
@@ -87,7 +87,7 @@ def _shift_pictures(spectrum: Any, psf: Any, x: Any, y: Any, grid: ModeGrid) -> 
     return tf.reshape(drawn, [-1, 2, *drawn.shape[1:]])
 
 
-def _wing_slopes(e: Ellipse, grid: ModeGrid) -> tuple[list[Any], Any]:
+def _wing_slopes(e: Ellipse, blur: Blur, grid: ModeGrid) -> tuple[list[Any], Any]:
     """Return the slopes of the copies' light: a list in the order of `SHAPE`, and ``(N, 2, size, size)`` for the centre."""
     import tensorflow as tf
 
@@ -101,7 +101,7 @@ def _wing_slopes(e: Ellipse, grid: ModeGrid) -> tuple[list[Any], Any]:
     rows = [tape.gradient(peak, n), tape.gradient(b, n) / b, 1 / n, tf.math.log(b)]
     rows += [half * yy, -half * xy, half * xx]
     peak_n, b_n, per_n, log_b, half_xx, half_xy, half_yy = tf.unstack(settled(tf.stack(rows))[:, :, None, None, None])
-    copies = Copies(n, xx, xy, yy, x, y, grid)
+    copies = Copies(n, xx, xy, yy, x, y, blur, grid)
     sums = [0.0] * 7
     for ring in copies.rings:
         light, exponent, gx, gy = (settled(part) for part in copies.light(ring))
@@ -118,9 +118,10 @@ def _wing_slopes(e: Ellipse, grid: ModeGrid) -> tuple[list[Any], Any]:
             2 * rho_squared_slope * gy,
         ]
         sums = [total + ring.to_pixels(tf.reduce_sum(part, 1)) for total, part in zip(sums, parts, strict=True)]
-    flux = settled(e.flux)[:, None, None]
+    through = settled(blur.flux)[:, None, None]
+    flux = settled(e.flux)[:, None, None] * through
     own = [
-        (1.0 if k == 0 else flux) * (total + slope[:, None, None])
+        (through if k == 0 else flux) * (total + slope[:, None, None])
         for k, (total, slope) in enumerate(zip(sums[:5], far_slopes, strict=True))
     ]
     return own, flux[:, None] * tf.stack(sums[5:], 1)

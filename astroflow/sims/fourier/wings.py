@@ -2,17 +2,17 @@ r"""Light that a periodic pattern carries round its edges, and how it is taken o
 
 On a grid of modes every galaxy stands in an endless lattice of its copies. A Sersic profile of high index has wings as long as
 a stamp, so the copies shine into it: at n = 6 and an effective radius of ten pixels, seven per cent of the flux is spread over the period.
-That far from its centre a profile is smooth and the PSF no longer changes it, so its surface brightness is known in closed form. It is
-summed over the nearer copies at a few Chebyshev nodes (fewer, the further away a copy is), interpolated to the pixels and subtracted; all
-further copies together are a constant: the flux outside the square that the summed ones fill, over the area of the period.
+That far from its centre a profile is smooth: its surface brightness is known in closed form, and a PSF changes it by its second moments at
+most. It is summed over the nearer copies at a few Chebyshev nodes (fewer, the further away a copy is), interpolated to the pixels and
+subtracted; all further copies together are a constant: the flux outside the square that the summed ones fill, over the area of the period.
 """
 
-__all__ = ["Copies", "far_light", "log_peak", "sersic_b", "wrapped_light"]
+__all__ = ["Blur", "Copies", "blur_of", "far_light", "log_peak", "sersic_b", "wrapped_light"]
 
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -29,7 +29,34 @@ B_TERMS = 16
 N_RANGE = (0.25, 8.0)
 
 
-def wrapped_light(flux: Any, n: Any, xx: Any, xy: Any, yy: Any, x: Any, y: Any, grid: ModeGrid) -> Any:
+class Blur(NamedTuple):
+    """What a PSF does to smooth light, every member ``(N,)``: its flux, the shift `x`, `y` in pixels, and the second moments about it."""
+
+    flux: Any
+    x: Any
+    y: Any
+    xx: Any
+    xy: Any
+    yy: Any
+
+
+def blur_of(psf: Any, grid: ModeGrid) -> Blur:
+    """Return the blur of PSFs ``(N, 1 or 2, Mx, My)``, see `PSFFamily.transform`.
+
+    The moments of most PSFs diverge. What counts are those on the scale of the light that is blurred, so they are read off the lowest
+    modes, as of a Gaussian: ``P(k) = P(0) exp(-i k x - k^T C k / 2)``.
+    """
+    import tensorflow as tf
+
+    lowest, unit = psf[:, :, :2, grid.modes - 1 : grid.modes + 2], float(grid.kx[1])
+    size = tf.sqrt(tf.reduce_sum(lowest**2, 1))  # (N, kx, ky)
+    flux = size[:, 0, 1]
+    fall = -2 / unit**2 * tf.math.log(size / flux[:, None, None])
+    phase = tf.atan2(lowest[:, 1], lowest[:, 0]) / -unit if psf.shape[1] == 2 else tf.zeros_like(size)
+    return Blur(flux, phase[:, 1, 1], phase[:, 0, 2], fall[:, 1, 1], 0.25 * (fall[:, 1, 2] - fall[:, 1, 0]), fall[:, 0, 2])
+
+
+def wrapped_light(flux: Any, n: Any, xx: Any, xy: Any, yy: Any, x: Any, y: Any, blur: Blur, grid: ModeGrid) -> Any:
     """Return the surface brightness of all copies of Sersic profiles inside the stamp.
 
     Parameters
@@ -38,6 +65,8 @@ def wrapped_light(flux: Any, n: Any, xx: Any, xy: Any, yy: Any, x: Any, y: Any, 
         ``(N,)``: flux, index, centre from the stamp's centre in pixels.
     xx, xy, yy : tensor
         ``(N,)``: matrix of the half-light ellipse, pixels squared.
+    blur : Blur
+        Of the PSF.
     grid : ModeGrid
         Gives stamp and period.
 
@@ -48,11 +77,11 @@ def wrapped_light(flux: Any, n: Any, xx: Any, xy: Any, yy: Any, x: Any, y: Any, 
     """
     import tensorflow as tf
 
-    lattice = Copies(n, xx, xy, yy, x, y, grid)
+    lattice = Copies(n, xx, xy, yy, x, y, blur, grid)
     smooth = far_light(n, xx, xy, yy, grid)[:, None, None]
     for ring in lattice.rings:
         smooth += ring.to_pixels(tf.reduce_sum(lattice.light(ring)[0], 1))
-    return flux[:, None, None] * smooth
+    return (flux * blur.flux)[:, None, None] * smooth
 
 
 @dataclass(frozen=True)
@@ -72,9 +101,9 @@ class Ring:
 
 
 class Copies:
-    """The nearer copies of Sersic profiles of unit flux; parameters as of `wrapped_light`."""
+    """The nearer copies of Sersic profiles of unit flux through PSFs of unit flux; parameters as of `wrapped_light`."""
 
-    def __init__(self, n: Any, xx: Any, xy: Any, yy: Any, x: Any, y: Any, grid: ModeGrid) -> None:
+    def __init__(self, n: Any, xx: Any, xy: Any, yy: Any, x: Any, y: Any, blur: Blur, grid: ModeGrid) -> None:
         import tensorflow as tf
 
         determinant = xx * yy - xy * xy
@@ -82,11 +111,15 @@ class Copies:
             yy / determinant,
             -xy / determinant,
             xx / determinant,
-            x,
-            y,
+            x + blur.x,
+            y + blur.y,
             log_peak(n) - 0.5 * tf.math.log(determinant),
             sersic_b(n),
             0.5 / n,
+            blur.xx,
+            blur.xy,
+            blur.yy,
+            (blur.xx * yy - 2 * blur.xy * xy + blur.yy * xx) / determinant,
         ]
         self._columns = tf.unstack(settled(tf.stack(rows))[:, :, None, None, None])
         self.rings = _rings(grid)
@@ -105,12 +138,19 @@ class Copies:
         """
         import tensorflow as tf
 
-        qxx, qxy, qyy, x, y, peak, scale, half_power = self._columns
+        qxx, qxy, qyy, x, y, peak, scale, half_power, cxx, cxy, cyy, trace = self._columns
         dx = tf.constant((ring.nodes - ring.places[:, :1])[:, None, :], tf.float32) - x  # (N, copies, 1, x)
         dy = tf.constant((ring.nodes - ring.places[:, 1:])[:, :, None], tf.float32) - y
         gx, gy = qxx * dx + qxy * dy, qxy * dx + qyy * dy
-        exponent = scale * tf.exp(half_power * tf.math.log(gx * dx + gy * dy))
-        return tf.exp(peak - exponent), exponent, gx, gy
+        rho_squared = gx * dx + gy * dy
+        exponent = scale * tf.exp(half_power * tf.math.log(rho_squared))
+        # C : grad grad I / 2 I with I = exp(-E(rho^2)), grad rho^2 = 2 g and dE / d rho^2 = fall
+        fall = exponent * half_power / rho_squared
+        along = cxx * gx * gx + 2 * cxy * gx * gy + cyy * gy * gy
+        change = fall * (2 * (fall + (1 - half_power) / rho_squared) * along - trace)
+        change /= 1 + 2 * tf.abs(change)  # halves what the second order leaves of the blur of sharp ridges
+        # a small part of a small part: in derivatives it is held fixed
+        return tf.exp(peak - exponent) * (1 + tf.stop_gradient(change)), exponent, gx, gy
 
 
 def log_peak(n: Any) -> Any:
