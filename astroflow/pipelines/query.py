@@ -181,7 +181,7 @@ def query(
 def _certificate_line(posterior: Posterior, certificate: Certificate) -> str:
     """Say both verdicts in a line."""
     if certificate.inference[0] == Verdict.NOT_APPLICABLE:
-        gaps = likelihood_gaps(posterior.forward_model) or ["binned pixels"]
+        gaps = likelihood_gaps(posterior.forward_model) or ["pixels that came binned"]
         return f"certificate: not applicable, the likelihood does not follow {'; '.join(gaps)}"
     words = {Verdict.OK: "passed", Verdict.FAILED: "FAILED"}
     inference, model = (words[Verdict(verdict[0])] for verdict in (certificate.inference, certificate.model))

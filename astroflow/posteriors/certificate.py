@@ -10,7 +10,8 @@ Two questions with two answers that are never merged:
   prior escape even these.
 - *Model.* Can this likelihood have made this image at all? Chi-squared of the best fit, and the structure of its residual (`residuals`).
 
-Neither is asked where the likelihood cannot follow the simulator (`likelihood_gaps`, binned stamps): the answer is then "not applicable".
+Neither is asked where the likelihood cannot follow the simulator (`likelihood_gaps`, stamps that came binned): the answer is then
+"not applicable".
 """
 
 __all__ = ["Certificate", "Verdict", "likelihood_gaps", "missed_mass", "weigh"]

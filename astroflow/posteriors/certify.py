@@ -37,13 +37,14 @@ def certify(posterior: "Posterior", encoded: "Encoded", n_draws: int, seed: int)
     figures["nuisances"] = np.full((n, len(DIRECTIONS), 2), np.nan)
     verdicts = {name: np.full(n, Verdict.NOT_APPLICABLE, np.int8) for name in ("inference", "model")}
     rows = np.flatnonzero(applicable(posterior, encoded))
-    for start in range(0, len(rows), BATCH):
-        batch = rows[start : start + BATCH]
+    batches = [same[start : start + BATCH] for same in encoded.framed.alike(rows) for start in range(0, len(same), BATCH)]
+    for batch in batches:
         chosen = encoded[batch]
+        stamps = chosen.framed.fine_stamps()
         theta, density = candidates(posterior, chosen, n_draws, max(1, n_draws // PRIOR_SHARE), seed)
         for first in range(0, len(batch), BLOCK):
             block = slice(first, first + BLOCK)
-            found = _block(posterior, chosen.framed.stamps[block], theta[block], density[block], n_draws)
+            found = _block(posterior, stamps[block], theta[block], density[block], n_draws)
             for name in figures:
                 figures[name][batch[block]] = found[name]
             verdicts["inference"][batch[block]] = found["verdict"]
@@ -53,11 +54,10 @@ def certify(posterior: "Posterior", encoded: "Encoded", n_draws: int, seed: int)
 
 
 def applicable(posterior: "Posterior", encoded: "Encoded") -> Array:
-    """Say which rows the likelihood can follow, ``(N,)``: usable ones of unbinned pixels, of a forward model without gaps."""
+    """Say which rows the likelihood can follow, ``(N,)``: usable ones that did not come binned, of a forward model without gaps."""
     if likelihood_gaps(posterior.forward_model):
         return np.zeros(len(encoded), bool)
-    # binned pixels undersample the PSF image, which is all that a stamp has of it
-    return np.asarray(encoded.framed.usable & (encoded.framed.stamps.binning == 1))
+    return np.asarray(encoded.framed.usable & (encoded.framed.fine_sampling > 0))
 
 
 def _block(posterior: "Posterior", stamps: Stamps, theta: Array, density: Array, n_draws: int) -> dict[str, Any]:

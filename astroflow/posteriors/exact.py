@@ -71,7 +71,7 @@ class ExactPosterior:
 
     def __init__(self, posterior: "Posterior", encoded: "Encoded", reference: Array) -> None:
         self._posterior = posterior
-        self._stamps = encoded.framed.stamps
+        self._stamps = encoded.framed.fine_stamps()
         models = self._models(reference)
         self._likelihood = PixelLikelihood(self._stamps, models, dtype="float32")
         self.evaluations = 0

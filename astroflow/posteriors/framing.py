@@ -9,8 +9,8 @@ flags. Pixels are never resampled: the frame's centre is the nearest one that th
 __all__ = ["Framed", "apparent_radius", "frame"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from astroflow.errors import InputError
 from astroflow.posteriors.flags import UNUSABLE, Flag
 from astroflow.sims.binning import bin_images, bin_mask, bin_rms
 from astroflow.sims.correlation import binned_correlation
-from astroflow.sims.psf_images import psf_at_stamp_scale, tidy_psf
+from astroflow.sims.psf_images import boxed, psf_at_stamp_scale, tidy_psf
 from astroflow.sims.stamp import StampSpec
 from astroflow.types import Array, Cutout, Stamps
 
@@ -34,18 +34,43 @@ class Framed:
     """Stamps of the network's size, and what framing found out.
 
     `flags` ``(N,)`` int64; `shift_arcsec` ``(N, 2)``: the frame's centre minus the asked position, along (x, y); `notes` one string
-    per object. Unusable rows hold blank stamps.
+    per object. Unusable rows hold blank stamps. `fine_psfs` holds each row's PSF ``(h, w)`` as it was given, tidied and with the stamp's
+    pixel in it, and `fine_sampling` ``(N,)`` its samples per stamp pixel; None and 0 for stamps that came binned, whose PSF did too.
     """
 
     stamps: Stamps
     flags: Array
     shift_arcsec: Array
     notes: list[str]
+    fine_psfs: tuple[Array | None, ...]
+    fine_sampling: Array
 
     @property
     def usable(self) -> Array:
         """``(N,)`` bool."""
         return np.asarray((self.flags & UNUSABLE) == 0)
+
+    def __getitem__(self, rows: Array) -> "Framed":
+        """Select rows by an array of positions."""
+        some = rows.tolist()
+        return Framed(
+            stamps=self.stamps[rows], flags=self.flags[rows], shift_arcsec=self.shift_arcsec[rows], notes=[self.notes[i] for i in some],
+            fine_psfs=tuple(self.fine_psfs[i] for i in some), fine_sampling=self.fine_sampling[rows],
+        )  # fmt: skip
+
+    def alike(self, rows: Array) -> list[Array]:
+        """Sort rows that have a fine PSF by its shape and sampling, so that each part has `fine_stamps`."""
+        kinds: dict[tuple[Any, ...], list[int]] = {}
+        for i in rows.tolist():
+            fine = self.fine_psfs[i]
+            if fine is not None:
+                kinds.setdefault((fine.shape, int(self.fine_sampling[i])), []).append(i)
+        return [np.array(members) for members in kinds.values()]
+
+    def fine_stamps(self) -> Stamps:
+        """Return the stamps with their PSFs as fine as they were given, for models that are exact; the rows must be `alike`."""
+        psfs = [psf for psf in self.fine_psfs if psf is not None]
+        return replace(self.stamps, psf=np.stack(psfs)[:, None], psf_oversampling=int(self.fine_sampling[0]))
 
 
 class _Part(NamedTuple):
@@ -93,7 +118,7 @@ def frame(observed: Stamps | Sequence[Cutout], spec: StampSpec, noise_correlatio
         if len({isinstance(c.identity, str) for c in cutouts}) > 1:
             raise InputError("the cutouts' identities must be all integers or all strings; got both")
     parts = [_frame_one(c, spec, k, noise_correlation) for c, k in zip(cutouts, kept, strict=True)]
-    psf, psf_flags = _frame_psfs(cutouts, [p.binning for p in parts], kept, spec)
+    psf, psf_flags, fine, sampling = _frame_psfs(cutouts, [p.binning for p in parts], kept, spec)
     flags = np.array([p.flags for p in parts], np.int64) | psf_flags
     size = spec.size
     blank = (flags & UNUSABLE) != 0
@@ -113,7 +138,7 @@ def frame(observed: Stamps | Sequence[Cutout], spec: StampSpec, noise_correlatio
     )  # fmt: skip
     shift = np.array([p.shift for p in parts]).reshape(-1, 2) * spec.pixel_scale_arcsec
     notes = [p.note or _psf_note(int(f)) for p, f in zip(parts, psf_flags, strict=True)]
-    return Framed(stamps=stamps, flags=flags, shift_arcsec=shift, notes=notes)
+    return Framed(stamps=stamps, flags=flags, shift_arcsec=shift, notes=notes, fine_psfs=tuple(fine), fine_sampling=sampling)
 
 
 def _check_cutout(cutout: Cutout, spec: StampSpec) -> None:
@@ -274,12 +299,16 @@ def apparent_radius(image: Array, rms: Array, mask: Array, x: float, y: float) -
     return float(inside + (0.5 * total - before) / max(growth[inside] - before, 1e-12))
 
 
-def _frame_psfs(cutouts: Sequence[Cutout], binnings: Sequence[int], kept: Sequence[int | None], spec: StampSpec) -> tuple[Array, Array]:
-    """Tidy and resample every PSF, each distinct one only once."""
+def _frame_psfs(
+    cutouts: Sequence[Cutout], binnings: Sequence[int], kept: Sequence[int | None], spec: StampSpec
+) -> tuple[Array, Array, list[Array | None], Array]:
+    """Tidy and resample every PSF, each distinct one only once: as the network takes them, their flags, as they were given, sampling."""
     size = spec.psf_size
     out = np.zeros((len(cutouts), 1, size, size), np.float32)
     out[:, :, size // 2, size // 2] = 1.0
     flags = np.zeros(len(cutouts), np.int64)
+    fine: list[Array | None] = [None] * len(cutouts)
+    sampling = np.zeros(len(cutouts), np.int64)
     groups: dict[tuple[tuple[int, ...], int, int, bool], dict[bytes, list[int]]] = {}
     for i, (cutout, binning) in enumerate(zip(cutouts, binnings, strict=True)):
         if cutout.psf is None:
@@ -297,10 +326,15 @@ def _frame_psfs(cutouts: Sequence[Cutout], binnings: Sequence[int], kept: Sequen
         raised = (
             report.bad * int(Flag.BAD_PSF) | report.renormalised * int(Flag.PSF_NORMALISED) | report.recentred * int(Flag.PSF_RECENTRED)
         )
-        for image, bits, rows in zip(images, raised.astype(np.int64), members.values(), strict=True):
+        wide = boxed(report.images[:, 0].astype(np.float64), binning, oversampling).astype(np.float32)
+        for image, sharp, bits, rows in zip(images, wide, raised.astype(np.int64), members.values(), strict=True):
             out[rows] = image
             flags[rows] |= bits
-    return out, flags
+            if native:
+                sampling[rows] = oversampling * binning
+                for row in rows:
+                    fine[row] = sharp
+    return out, flags, fine, sampling
 
 
 def _psf_note(flags: int) -> str:

@@ -60,10 +60,7 @@ class Encoded:
 
     def __getitem__(self, rows: Array) -> "Encoded":
         """Select rows by an array of positions."""
-        framed = Framed(
-            stamps=self.framed.stamps[rows], flags=self.framed.flags[rows], shift_arcsec=self.framed.shift_arcsec[rows],
-            notes=[self.framed.notes[row] for row in rows.tolist()],
-        )  # fmt: skip
+        framed = self.framed[rows]
         fits = None
         if self.fits is not None:
             place = np.cumsum(self.fitted) - 1
@@ -209,7 +206,7 @@ class Posterior:
         Returns
         -------
         Certificate
-            Not applicable where rows are unusable or binned, or where `likelihood_gaps` of the forward model are not empty.
+            Not applicable where rows are unusable or came binned, or where `likelihood_gaps` of the forward model are not empty.
 
         Raises
         ------
@@ -248,7 +245,7 @@ class Posterior:
         Returns
         -------
         Refinement
-            Rows that are unusable or binned keep their amortized draws, and say that refining is not applicable.
+            Rows that are unusable or came binned keep their amortized draws, and say that refining is not applicable.
 
         Raises
         ------

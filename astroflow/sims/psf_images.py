@@ -208,10 +208,26 @@ def psf_at_stamp_scale(psf: np.ndarray, *, oversampling: int, binning: int, size
     return (psf / np.where(total > 0, total, 1.0)).astype(np.float32)
 
 
-def boxed(images: np.ndarray, b: int) -> np.ndarray:
-    """Return PSF images ``(N, h, w)`` with a pixel of ``b x b`` image pixels in them, ``(N, h + b - 1, w + b - 1)``, of the same sum."""
+def boxed(images: np.ndarray, b: int, spacing: int = 1) -> np.ndarray:
+    """Average PSF images over the pixels of a binned stamp, which sums ``b x b`` image pixels.
+
+    Parameters
+    ----------
+    images : ndarray
+        ``(N, h, w)``.
+    b : int
+        Image pixels per stamp pixel.
+    spacing : int
+        PSF samples per image pixel.
+
+    Returns
+    -------
+    ndarray
+        ``(N, h + (b - 1) spacing, w + (b - 1) spacing)``, of the same sum and centre.
+    """
     h, w = images.shape[1:]
-    rows, columns = (np.mean([np.eye(side + b - 1, side, -k) for k in range(b)], 0) for side in (h, w))
+    wider = (b - 1) * spacing
+    rows, columns = (np.mean([np.eye(side + wider, side, -k * spacing) for k in range(b)], 0) for side in (h, w))
     return np.asarray(rows @ images @ columns.T)
 
 

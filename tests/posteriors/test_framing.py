@@ -14,6 +14,7 @@ from astroflow.posteriors.framing import apparent_radius, frame
 from astroflow.posteriors.inputs import network_inputs
 from astroflow.sims.correlation import binned_correlation, correlated_normals
 from astroflow.sims.distributions import LogUniform
+from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.galaxies import SersicGalaxy
 from astroflow.sims.noise import RMSNoise
 from astroflow.sims.noise_correlation import CosmosCorrelation
@@ -575,3 +576,49 @@ def test_simulated_correlated_stamps_are_framed_as_they_were_drawn():
     got = frame(stamps[stamps.binning > 1], SPEC).stamps
     assert len(got)
     assert np.array_equal(got.noise_correlation, stamps[stamps.binning > 1].noise_correlation)
+
+
+@pytest.mark.parametrize(("binning", "oversampling"), [(1, 3), (2, 1), (2, 3)])
+def test_models_through_fine_psfs_are_galsims_summed_pixels(binning, oversampling):
+    """A sharp PSF, undersampled by binned pixels: only the PSF as it was given draws what was observed."""
+    scale, size = 0.2, 32
+    star = galsim.Moffat(beta=3.0, fwhm=0.45).shear(g1=0.05)
+    psf = galsim.Convolve(star, galsim.Pixel(scale)).drawImage(nx=51, ny=51, scale=scale / oversampling, method="no_pixel").array
+    psf /= psf.sum()
+    seen = galsim.InterpolatedImage(galsim.Image(psf, scale=scale / oversampling), x_interpolant="quintic", flux=1.0)
+    shape = {"mag": 21.0, "re_arcsec": 0.5, "n": 1.5, "e1": 0.2, "e2": -0.1, "dx_arcsec": 0.05, "dy_arcsec": -0.03}
+    galaxy = SersicGalaxy()
+    native = galsim.Convolve(galaxy.profile(shape, 27.0, exact=True), seen).drawImage(nx=64, ny=64, scale=scale, method="no_pixel").array
+    cutout = Cutout(
+        identity=1, image=native[None], rms=np.ones_like(native)[None], mask=None, psf=psf[None], zero_point=27.0, pixel_scale_arcsec=scale,
+        psf_oversampling=oversampling, size_pixels=2.0 if binning == 1 else 5.0,
+    )  # fmt: skip
+    spec = StampSpec(size=size, pixel_scale_arcsec=scale, zero_point=27.0, psf_size=17, binning=(1, 2), re_pixels=(1.5, 5.0))
+    framed = frame([cutout], spec)
+    assert framed.stamps.binning.tolist() == [binning]
+    fine = framed.fine_stamps()
+    assert fine.psf_oversampling == binning * oversampling
+    theta = np.array([[list(shape.values())]], np.float32)
+    theta[..., 5:] -= framed.shift_arcsec[0]
+    engine = FourierEngine(galaxy, galaxy.parameters.names)
+    peak = framed.stamps.images.max()
+    assert np.abs(engine.render_draws(theta, fine)[0, 0] - framed.stamps.images[0]).max() < 1e-3 * peak
+    assert np.abs(engine.render_draws(theta, framed.stamps)[0, 0] - framed.stamps.images[0]).max() > 3e-3 * peak, (
+        "or this test shows nothing"
+    )
+
+
+def test_rows_are_sorted_by_what_their_psfs_are():
+    spec = StampSpec(size=32, pixel_scale_arcsec=0.2, zero_point=27.0, psf_size=17, binning=(1, 2), re_pixels=(1.5, 5.0))
+    psf = galsim.Gaussian(sigma=0.3).drawImage(nx=17, ny=17, scale=0.2).array
+    image = galsim.Gaussian(sigma=0.5).drawImage(nx=64, ny=64, scale=0.2).array
+    cutouts = [
+        Cutout(
+            identity=i, image=image[None], rms=np.ones((1, 64, 64)), mask=None, psf=point[None], zero_point=27.0, pixel_scale_arcsec=0.2,
+            size_pixels=size,
+        )
+        for i, (size, point) in enumerate([(2.0, psf), (5.0, psf), (2.0, psf[2:-2, 2:-2]), (2.0, psf)])
+    ]  # fmt: skip
+    framed = frame(cutouts, spec)
+    assert [rows.tolist() for rows in framed.alike(np.arange(4))] == [[0, 3], [1], [2]]
+    assert framed[np.array([0, 3])].fine_stamps().psf.shape == (2, 1, 17, 17)

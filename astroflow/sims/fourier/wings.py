@@ -116,9 +116,7 @@ class Copies:
             log_peak(n) - 0.5 * tf.math.log(determinant),
             sersic_b(n),
             0.5 / n,
-            blur.xx,
-            blur.xy,
-            blur.yy,
+            *(moment + tf.zeros_like(x) for moment in (blur.xx, blur.xy, blur.yy)),  # galaxies may share one PSF
             (blur.xx * yy - 2 * blur.xy * xy + blur.yy * xx) / determinant,
         ]
         self._columns = tf.unstack(settled(tf.stack(rows))[:, :, None, None, None])
