@@ -56,7 +56,7 @@ class FourierEngine:
         Parameters
         ----------
         theta : tensor
-            ``(N, P)``.
+            ``(N, P)``; in float64, with `zero_point`, `step` and `shift`, fluxes and lengths are not rounded before they are drawn.
         psf : tensor
             ``(N, 1 or 2, Mx, My)``, see `PSFFamily.transform`.
         zero_point, step : tensor
@@ -106,16 +106,19 @@ class FourierEngine:
         return images, tf.reshape(tf.matmul(rates, flat, transpose_a=True), [-1, v.shape[1], grid.size, grid.size])
 
     def _components(self, theta: Any, zero_point: Any, step: Any, shift: Any) -> list[Sersic]:
-        """Return the galaxy's components in pixels of the grid."""
+        """Return the galaxy's components in pixels of the grid, float32."""
+        import tensorflow as tf
+
         columns = {name: theta[:, k] for k, name in enumerate(self.names)}
         centres: dict[int, Any] = {}
 
         def pixels(value: Any, axis: int) -> Any:
             # components that share a centre go on sharing it
-            return centres.setdefault(id(value), value / step + shift[:, axis])
+            return centres.setdefault(id(value), tf.cast(value / step + shift[:, axis], tf.float32))
 
         components = self.galaxy.components(columns, zero_point)
-        return [Sersic(c.flux, c.re / step, c.n, c.e1, c.e2, pixels(c.x, 0), pixels(c.y, 1)) for c in components]
+        numbers = [[tf.cast(value, tf.float32) for value in (c.flux, c.re / step, c.n, c.e1, c.e2)] for c in components]
+        return [Sersic(*own, pixels(c.x, 0), pixels(c.y, 1)) for own, c in zip(numbers, components, strict=True)]
 
     @functools.cached_property
     def _compiled(self) -> dict[Any, Any]:
