@@ -103,7 +103,7 @@ def weigh_mixture(simulator, stamps, u, count, rng, wide=1.3, tail=6):
 # -- sequential Monte Carlo ------------------------------------------------------------------------------------------------
 
 
-def tempered(simulator, stamps, rng, particles=1024, moves=12, keep=0.6):
+def tempered(simulator, stamps, rng, particles=512, moves=10, keep=0.6):
     """Sample one posterior by tempering from the prior to the posterior: u ``(particles, P)``, log evidence.
 
     Each temperature keeps `keep` of the particles' effective number; then all move by random-walk Metropolis steps of their covariance.
@@ -136,7 +136,7 @@ def tempered(simulator, stamps, rng, particles=1024, moves=12, keep=0.6):
         places = np.searchsorted(np.cumsum(weights) / weights.sum(), (np.arange(particles) + rng.random()) / particles)
         u, value = u[np.minimum(places, particles - 1)], value[np.minimum(places, particles - 1)]
         factor = np.linalg.cholesky(np.cov(u.T) + 1e-14 * np.eye(size))
-        for _ in range(moves if beta < 1 else 4 * moves):
+        for _ in range(moves if beta < 1 else 3 * moves):
             proposed = u + scale * rng.normal(size=u.shape) @ factor.T
             new = log_likelihood(proposed)
             accepted = np.log(rng.random(particles)) < beta * (new - value) - 0.5 * ((proposed**2).sum(1) - (u**2).sum(1))
@@ -172,7 +172,7 @@ def make(given) -> None:
     z = np.linalg.solve(factor[:, None], (u - mean[:, None])[..., None])[..., 0].astype(np.float16)
     about = {
         "version": 1, "seed": SEED, "chains": CHAINS, "warm_up": WARM_UP, "draws": DRAWS, "divergent": draws.divergent.round(5).tolist(),
-        "leapfrogs": draws.leapfrogs.round(2).tolist(), "fits": starts.density.round(2).tolist(), "forward_model": data,
+        "leapfrogs": draws.leapfrogs.round(2).tolist(), "forward_model": data,
     }  # fmt: skip
     unknown = np.full(len(rows), np.nan)
     given.file.parent.mkdir(parents=True, exist_ok=True)

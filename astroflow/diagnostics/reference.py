@@ -1,7 +1,7 @@
 """Reference posteriors: galaxies whose exact posterior is known by sampling it, kept in one file with the images themselves.
 
-A file is self-contained: quantised images, which are the data; PSF images in float16, which are the PSFs once their sum is one; noise levels,
-truths, the forward model; and draws of each exact posterior. Draws are kept in float16, whitened: ``u = mean + factor z`` on the
+A file is self-contained: quantised images, which are the data; PSF images in float16, which are the PSFs once their sum is one; noise
+levels, truths, the forward model; and draws of each exact posterior. Draws are kept in float16, whitened: ``u = mean + factor z`` on the
 prior's scale, where parameters are standard normals (`JointPrior.forward`). `benchmarks/reference_posteriors.py` makes them.
 """
 

@@ -143,7 +143,7 @@ def run_chains(log_density: Callable[[Any], Any], start: Array, *, warm_up: int 
         As of `sample_nuts`.
     """
     n, _, size = start.shape
-    sampler = _Sampler(lambda u: log_density(u), -(-warm_up // 2))
+    sampler = _Sampler(log_density, -(-warm_up // 2))
     unit = np.broadcast_to(np.eye(size), (n, size, size))
     return _judged(sampler.run(start, np.zeros((n, size)), unit, (), draws, generator(seed, "nuts")), lambda u: u)
 
