@@ -191,8 +191,9 @@ class _Sampler:
         """Warm up and sample; u ``(N, C, draws, P)``, and divergences and gradients ``(N,)`` per draw."""
         n, chains, size = start.shape
         constants = [np.asarray(values) for values in data]
-        step, kept, trouble = np.full((n * chains, 1), FIRST_STEP), [], []
-        u = start
+        kept: list[Array] = []
+        trouble: list[Array] = []
+        u, step = start, np.full((n * chains, 1), FIRST_STEP)
         spread = np.linalg.inv(factor).swapaxes(1, 2)
         for block in range(2 + -(-draws // self.length)):
             if block == 1:  # the coordinates of the rest are those of the chains so far, without where they came from

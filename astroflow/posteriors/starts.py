@@ -64,7 +64,7 @@ def dispersed_starts(engine: FourierEngine, prior: JointPrior, stamps: Stamps, c
 
     def density(u: Array) -> Array:
         models = engine.render_draws(prior.forward(u.astype(np.float64)).astype(np.float32), stamps)
-        return np.asarray(likelihood.log_prob(models)) - 0.5 * (u.astype(np.float64) ** 2).sum(-1)
+        return np.asarray(likelihood.log_prob(models).numpy() - 0.5 * (u.astype(np.float64) ** 2).sum(-1))
 
     u = standard_normals(seed, "starts", stamps.ids, (TRIED, size))
     u = _likeliest(u, density(u))[0][:, :FITTED]

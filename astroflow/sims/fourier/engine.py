@@ -112,13 +112,18 @@ class FourierEngine:
         columns = {name: theta[:, k] for k, name in enumerate(self.names)}
         centres: dict[int, Any] = {}
 
+        def single(value: Any) -> Any:
+            return tf.cast(value, tf.float32)
+
         def pixels(value: Any, axis: int) -> Any:
             # components that share a centre go on sharing it
-            return centres.setdefault(id(value), tf.cast(value / step + shift[:, axis], tf.float32))
+            return centres.setdefault(id(value), single(value / step + shift[:, axis]))
 
         components = self.galaxy.components(columns, zero_point)
-        numbers = [[tf.cast(value, tf.float32) for value in (c.flux, c.re / step, c.n, c.e1, c.e2)] for c in components]
-        return [Sersic(*own, pixels(c.x, 0), pixels(c.y, 1)) for own, c in zip(numbers, components, strict=True)]
+        return [
+            Sersic(single(c.flux), single(c.re / step), single(c.n), single(c.e1), single(c.e2), pixels(c.x, 0), pixels(c.y, 1))
+            for c in components
+        ]
 
     @functools.cached_property
     def _compiled(self) -> dict[Any, Any]:
