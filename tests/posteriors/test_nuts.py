@@ -30,8 +30,8 @@ def draws():
 
 def test_draws_are_of_the_density(draws):
     assert draws.u.shape == (N, CHAINS, 500, 4)
-    assert (draws.divergent < 0.01).all()
-    assert (draws.leapfrogs < 30).all()
+    assert (draws.divergent[:2] < 0.01).all()
+    assert (draws.leapfrogs[:2] < 15).all()
     for run in draws.u[:2].reshape(2, -1, 4):
         truth = (stats.norm(), stats.norm(0, np.hypot(0.9, NARROW)), stats.gumbel_r(), stats.norm(GAP))
         for values, one in zip(run.T, truth, strict=True):
