@@ -2,7 +2,8 @@
 
 Start with `calibrate`, which gathers everything a validation run says into one `CalibrationReport`. One concept per file: `ranks`
 (where the truth falls among the draws), `bands` (how far chance alone goes), `coverage`, `accuracy`, `log_score`, `baseline`
-(what a plain regression already knows), `residuals` and `comparison`. Arrays are ``(images, draws, parameters)`` throughout.
+(what a plain regression already knows), `residuals`, `comparison` and `reference` (posteriors that are known).
+Arrays are ``(images, draws, parameters)`` throughout.
 """
 
 from astroflow.diagnostics.accuracy import Accuracy as Accuracy

@@ -56,7 +56,7 @@ class FourierEngine:
         Parameters
         ----------
         theta : tensor
-            ``(N, P)``.
+            ``(N, P)``; in float64, with `zero_point`, `step` and `shift`, fluxes and lengths are not rounded before they are drawn.
         psf : tensor
             ``(N, 1 or 2, Mx, My)``, see `PSFFamily.transform`.
         zero_point, step : tensor
@@ -106,16 +106,24 @@ class FourierEngine:
         return images, tf.reshape(tf.matmul(rates, flat, transpose_a=True), [-1, v.shape[1], grid.size, grid.size])
 
     def _components(self, theta: Any, zero_point: Any, step: Any, shift: Any) -> list[Sersic]:
-        """Return the galaxy's components in pixels of the grid."""
+        """Return the galaxy's components in pixels of the grid, float32."""
+        import tensorflow as tf
+
         columns = {name: theta[:, k] for k, name in enumerate(self.names)}
         centres: dict[int, Any] = {}
 
+        def single(value: Any) -> Any:
+            return tf.cast(value, tf.float32)
+
         def pixels(value: Any, axis: int) -> Any:
             # components that share a centre go on sharing it
-            return centres.setdefault(id(value), value / step + shift[:, axis])
+            return centres.setdefault(id(value), single(value / step + shift[:, axis]))
 
         components = self.galaxy.components(columns, zero_point)
-        return [Sersic(c.flux, c.re / step, c.n, c.e1, c.e2, pixels(c.x, 0), pixels(c.y, 1)) for c in components]
+        return [
+            Sersic(single(c.flux), single(c.re / step), single(c.n), single(c.e1), single(c.e2), pixels(c.x, 0), pixels(c.y, 1))
+            for c in components
+        ]
 
     @functools.cached_property
     def _compiled(self) -> dict[Any, Any]:
