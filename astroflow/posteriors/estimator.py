@@ -69,7 +69,8 @@ class Estimator:
         self._encode = tf.function(self._encode_graph, reduce_retracing=True)
         self._sample = tf.function(self._sample_graph)
         self._sample_lane = tf.function(self._sample_lane_graph, jit_compile=True)
-        self._middle = tf.function(self._middle_graph)
+        self._middle_lane = tf.function(self._middle_graph, jit_compile=True)
+        self._middle = tf.function(lambda rows: side_by_side(self._middle_lane, rows))
         self._log_prob = tf.function(self._log_prob_graph, reduce_retracing=True)
 
     # -- variables -----------------------------------------------------------------------------------------------
@@ -160,7 +161,7 @@ class Estimator:
 
     def guess(self, context: Array) -> Array:
         """Return one typical point ``(N, D)`` on the target's real line: where the flow takes the middle of its base."""
-        (z,) = in_batches(lambda rows: [self._middle(rows)], context)
+        (z,) = in_batches(self._middle, context)
         return z
 
     def sample(self, context: Array, noise: Array) -> Array:

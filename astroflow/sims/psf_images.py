@@ -16,6 +16,10 @@ SUM_TOLERANCE = 0.02
 CENTRE_TOLERANCE_PIX = 0.1
 SMALLEST_WEIGHT = 1.5  # pixel**2
 LEAST_CONTRAST = 1.4
+MEASURED = ("x", "y", "sigma", "e1", "e2", "kurtosis", "core")
+STANDSTILL = 1e-6
+"""A measurement ends when nothing moves by more than this share of the size."""
+AT_ONCE = 64
 
 
 class PSFReport(NamedTuple):
@@ -50,47 +54,87 @@ def measure_psf(images: np.ndarray, iterations: int = 30) -> dict[str, np.ndarra
     """
     shape = images.shape[:-2]
     flat = np.asarray(images, np.float64).reshape(-1, *images.shape[-2:])
+    # a few images at a time stay in the processor's cache
+    parts = [_measured(flat[start : start + AT_ONCE], iterations) for start in range(0, len(flat), AT_ONCE)] or [_measured(flat, 1)]
+    return {name: np.concatenate([part[name] for part in parts]).reshape(shape) for name in parts[0]}
+
+
+def _measured(flat: np.ndarray, iterations: int) -> dict[str, np.ndarray]:
+    """Measure images ``(N, h, w)``, each by itself: those that stand still are done."""
     h, w = flat.shape[-2:]
-    yy, xx = _grid(h, w)
+    if not len(flat):
+        return {name: np.zeros(0) for name in MEASURED}
     peak = flat.reshape(len(flat), -1).argmax(1)
-    y, x = peak // w - (h - 1) / 2, peak % w - (w - 1) / 2
     area = (flat > 0.5 * flat.max((1, 2), keepdims=True)).sum((1, 2))
     var = np.clip(area / np.pi / (2 * np.log(2)), 0.3, (min(h, w) / 3) ** 2)
-    mxx, myy, mxy = var.copy(), var.copy(), np.zeros_like(var)
-
-    def pad(v: np.ndarray) -> np.ndarray:
-        return v[:, None, None]
-
+    # centre x, y and matched covariance xx, yy, xy
+    found = np.array([peak % w - (w - 1) / 2, peak // w - (h - 1) / 2, var, var, np.zeros_like(var)])
+    going = np.arange(len(flat))
     for _ in range(iterations):
-        # A weight as narrow as an undersampled PSF would shrink onto one pixel, so it stays at least a pixel wide.
-        widen = np.maximum(0.0, SMALLEST_WEIGHT - _smallest_eigenvalue(mxx, myy, mxy))
-        wxx, wyy = mxx + widen, myy + widen
-        det = np.maximum(wxx * wyy - mxy**2, 1e-4)
-        dx, dy = xx - pad(x), yy - pad(y)
-        rho2 = (pad(wyy) * dx**2 - 2 * pad(mxy) * dx * dy + pad(wxx) * dy**2) / pad(det)
-        weighted = np.exp(-0.5 * np.minimum(rho2, 60.0)) * flat
-        total = weighted.sum((1, 2))
-        total = np.where(np.abs(total) > 1e-12, total, 1e-12)
-        # Under a Gaussian weight W, a Gaussian of covariance M at distance d looks like one of (1/M + 1/W)^-1 at d W / (M + W).
-        gain = 1 + (mxx + myy) / (wxx + wyy)
-        x = np.clip(x + gain * (weighted * dx).sum((1, 2)) / total, -w / 2, w / 2)
-        y = np.clip(y + gain * (weighted * dy).sum((1, 2)) / total, -h / 2, h / 2)
-        seen = [(weighted * product).sum((1, 2)) / total for product in (dx**2, dy**2, dx * dy)]
-        matched = [2 * value for value in seen]
-        undone = _without_weight(seen, (wxx, wyy, mxy))
-        mxx, myy, mxy = (np.where((widen > 0) & np.isfinite(u), u, m) for u, m in zip(undone, matched, strict=True))
-        limit = (max(h, w) / 2) ** 2
-        mxx, myy = np.clip(mxx, 0.05, limit), np.clip(myy, 0.05, limit)
-        mxy = np.clip(mxy, -0.95 * np.sqrt(mxx * myy), 0.95 * np.sqrt(mxx * myy))
-    kurtosis = (weighted * rho2**2).sum((1, 2)) / total
+        step = _matched(flat[going], found[:, going])
+        size = np.sqrt(step[2] + step[3])
+        moved = np.abs(step - found[:, going]).max(0)
+        found[:, going] = step
+        going = going[moved > STANDSTILL * size]
+        if not len(going):
+            break
+    rho2, weighted = _weighted(flat, found)
+    total = _safe(weighted.sum((1, 2)))
+    _, _, mxx, myy, mxy = found
     trace = mxx + myy
     root = np.sqrt(np.maximum(mxx * myy - mxy**2, 1e-8))
-    core = np.where(rho2 < 1.5**2, flat, 0).sum((1, 2)) / np.where(np.abs(flat.sum((1, 2))) > 1e-12, flat.sum((1, 2)), 1e-12)
-    values = {
-        "x": x, "y": y, "sigma": np.sqrt(root), "e1": (mxx - myy) / (trace + 2 * root),
-        "e2": 2 * mxy / (trace + 2 * root), "kurtosis": kurtosis, "core": core,
-    }  # fmt: skip
-    return {name: value.reshape(shape) for name, value in values.items()}
+    values = (
+        found[0], found[1], np.sqrt(root), (mxx - myy) / (trace + 2 * root), 2 * mxy / (trace + 2 * root),
+        (weighted * rho2**2).sum((1, 2)) / total, np.where(rho2 < 1.5**2, flat, 0).sum((1, 2)) / _safe(flat.sum((1, 2))),
+    )  # fmt: skip
+    return dict(zip(MEASURED, values, strict=True))
+
+
+def _safe(total: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(total) > 1e-12, total, 1e-12)
+
+
+def _widened(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return xx and yy of the weight, whose xy is the matched covariance's."""
+    # a weight as narrow as an undersampled PSF would shrink onto one pixel, so it stays at least a pixel wide
+    widen = np.maximum(0.0, SMALLEST_WEIGHT - _smallest_eigenvalue(*found[2:]))
+    return found[2] + widen, found[3] + widen
+
+
+def _weighted(flat: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return squared distances in units of the weight, and weighted images."""
+    yy, xx = _grid(*flat.shape[-2:])
+    wxx, wyy = _widened(found)
+    wxy = found[4]
+    det = np.maximum(wxx * wyy - wxy**2, 1e-4)
+    dx, dy = xx - found[0][:, None, None], yy - found[1][:, None, None]
+    a, b, c = ((v / det)[:, None, None] for v in (wyy, wxy, wxx))
+    rho2 = (a * dx - 2 * b * dy) * dx + c * dy**2
+    return rho2, np.exp(-0.5 * np.minimum(rho2, 60.0)) * flat
+
+
+def _matched(flat: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return the next centre and covariance ``(5, N)``."""
+    h, w = flat.shape[-2:]
+    x, y, mxx, myy, mxy = found
+    wxx, wyy = _widened(found)
+    _, weighted = _weighted(flat, found)
+    powers_y, powers_x = (np.vander(np.arange(side) - (side - 1) / 2, 3, increasing=True) for side in (h, w))
+    moments = powers_y.T @ (weighted @ powers_x)  # (N, y power, x power)
+    total = _safe(moments[:, 0, 0])
+    mx, my = moments[:, 0, 1] / total - x, moments[:, 1, 0] / total - y
+    sxx = moments[:, 0, 2] / total - 2 * x * (mx + x) + x**2
+    syy = moments[:, 2, 0] / total - 2 * y * (my + y) + y**2
+    sxy = moments[:, 1, 1] / total - x * (my + y) - y * (mx + x) + x * y
+    # under a Gaussian weight W, a Gaussian of covariance M at distance d looks like one of (1/M + 1/W)^-1 at d W / (M + W)
+    gain = 1 + (mxx + myy) / (wxx + wyy)
+    x, y = np.clip(x + gain * mx, -w / 2, w / 2), np.clip(y + gain * my, -h / 2, h / 2)
+    undone = _without_weight((sxx, syy, sxy), (wxx, wyy, mxy))
+    # both have one fixed point where the weight is the matched covariance, and undoing the weight is there sooner
+    mxx, myy, mxy = (np.where(np.isfinite(u), u, 2 * s) for u, s in zip(undone, (sxx, syy, sxy), strict=True))
+    limit = (max(h, w) / 2) ** 2
+    mxx, myy = np.clip(mxx, 0.05, limit), np.clip(myy, 0.05, limit)
+    return np.array([x, y, mxx, myy, np.clip(mxy, -0.95 * np.sqrt(mxx * myy), 0.95 * np.sqrt(mxx * myy))])
 
 
 def _smallest_eigenvalue(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> np.ndarray:
@@ -150,9 +194,7 @@ def tidy_psf(psf: np.ndarray, *, recentre: bool = True) -> PSFReport:
     usable = positive & core
     off = np.hypot(m["x"], m["y"])
     move = usable & (off > 0.01) & recentre
-    shift = np.where(move, 1.0, 0.0)
-    moved = _shift(images, -m["x"] * shift, -m["y"] * shift)
-    images = np.where(move[..., None, None], moved, images)
+    images[move] = _shift(images[move], -m["x"][move], -m["y"][move])
     sums = images.sum((-1, -2))
     images = np.where(usable[..., None, None], images / np.where(usable, sums, 1.0)[..., None, None], _delta(*images.shape[-2:]))
     even = h % 2 == 0 or w % 2 == 0
