@@ -51,8 +51,8 @@ class InferenceJob:
     n_draws: int
     seed: int
     keep_samples: bool
-    certify: bool
-    refine_budget: int
+    certify: bool = False
+    refine_budget: int = 0
     information: dict[str, str] = field(default_factory=dict)
 
     def part(self, index: int) -> Path:

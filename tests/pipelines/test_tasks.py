@@ -25,8 +25,6 @@ def job(small_bundle, small_posterior, tmp_path, monkeypatch):
         n_draws=64,
         seed=9,
         keep_samples=True,
-        certify=False,
-        refine_budget=0,
         information={"seed": "9"},
     )
 
