@@ -1,7 +1,7 @@
 """Galaxies per second of a bundle, stamps in and draws out: the network's own posterior, the linearised one, certificates and refining.
 
-Takes a bundle of the reference problem (``astroflow train reference --out runs/reference``). The first two run in as many processes of one
-thread as there are cores, as `astroflow infer` does, all at the same time; framing, flags and everything else is counted, reading images is not.
+Takes a bundle of the reference problem (``astroflow train reference --out runs/reference``). The first two run in as many processes
+of one thread as there are cores, as `astroflow infer` does, all at the same time; everything but reading images is counted.
 Certificates and refining run in one process with all cores.
 """
 
