@@ -139,7 +139,7 @@ def infer(
     samples: Annotated[bool, typer.Option("--samples", help="Write the draws as well.")] = False,
     certify: Annotated[bool, typer.Option("--certify", help="Weigh the draws by the exact likelihood: two verdicts for each row.")] = False,
     refine: Annotated[bool, typer.Option("--refine", help="Refine rows whose draws fail the certificate; needs --certify.")] = False,
-    refine_budget: Annotated[int, typer.Option(help="Most evaluations of the likelihood that refining a row may take.")] = 20_000,
+    refine_budget: Annotated[int, typer.Option(min=1, help="Most evaluations of the likelihood that refining a row may take.")] = 20_000,
     rows_per_partition: Annotated[int, typer.Option(help="Rows per task and file.")] = 2000,
     allow_flagged: Annotated[
         float, typer.Option(min=0, max=1, help="Largest share of unusable rows that is fine; more gives exit code 3.")

@@ -89,9 +89,13 @@ class RowInfo:
 
 CERTIFICATE = (
     OutputColumn(
-        "ess_fraction", "float32", "", "stat.value", "Certificate: effective sample size of the draws' importance weights over their number"
+        "ess_fraction",
+        "float32",
+        "",
+        "stat.value",
+        "Certificate: effective share, by importance weights, of the draws, or of those that refined ones are of",
     ),
-    OutputColumn("k_hat", "float32", "", "stat.value", "Certificate: Pareto shape of the weights' tail; below 0.7 they can be trusted"),
+    OutputColumn("k_hat", "float32", "", "stat.value", "Certificate: Pareto shape of their tail; passes below min(0.7, 1 - 1 / log10 N)"),
     OutputColumn("missed", "float32", "", "stat.value", "Certificate: share of the posterior found where the draws have nothing"),
     OutputColumn("log_evidence", "float32", "", "stat.likelihood", "Certificate: log of the image's evidence, nats"),
     OutputColumn("log_evidence_error", "float32", "", "stat.error;stat.likelihood", "Certificate: its standard error, nats"),
@@ -120,7 +124,7 @@ CERTIFICATE = (
 
 REFINED = (
     OutputColumn(
-        "refined", "int8", "", "meta.code", "1 draws resampled, 2 drawn anew and resampled, 0 tried in vain, -1 not refined: amortized"
+        "refined", "int8", "", "meta.code", "1 draws resampled, 2 drawn anew and resampled, 0 tried in vain: amortized, -1 not asked for"
     ),
     OutputColumn("refine_evaluations", "int32", "", "meta.number", "Evaluations of the likelihood that refining took"),
     OutputColumn("ess_fraction_amortized", "float32", "", "stat.value", "ess_fraction of the amortized draws, before refining"),

@@ -4,7 +4,7 @@ The output folder holds ``run.json`` (what was asked, of which bundle, with whic
 per partition, each renamed into place when complete. Running the same command again goes on with what is missing.
 """
 
-__all__ = ["InferenceResult", "infer", "population_of", "recorded_run", "verify"]
+__all__ = ["InferenceResult", "check_draws", "infer", "population_of", "recorded_run", "verify"]
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from astroflow.pipelines.scheduler import bounded, cluster, prepare_workers
 from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_counts, prepare_worker, read_part
 from astroflow.posteriors.certificate import LEAST_DRAWS, likelihood_gaps
 from astroflow.posteriors.population import PopulationVerdict, judge_population
-from astroflow.posteriors.refine import LEAST_BUDGET
+from astroflow.posteriors.refine import least_budget
 from astroflow.posteriors.residuals import DIRECTIONS
 from astroflow.provenance import provenance, write_json
 
@@ -90,13 +90,7 @@ def infer(
     OutputError
         If the folder holds another run.
     """
-    if n_draws < 32:
-        raise ConfigError(f"--draws must be at least 32, for the quantiles; got {n_draws}")
-    if certify and n_draws < LEAST_DRAWS:
-        raise ConfigError(f"--certify needs at least {LEAST_DRAWS} --draws, or nothing can pass; got {n_draws}")
-    if refine_budget and (not certify or refine_budget < LEAST_BUDGET):
-        given = f"{refine_budget} with certificates" if certify else f"{refine_budget} without"
-        raise ConfigError(f"--refine needs --certify and a --refine-budget of at least {LEAST_BUDGET}; got {given}")
+    check_draws(n_draws, certify, refine_budget)
     if rows_per_partition < 1:
         raise ConfigError(f"--rows-per-partition must be at least 1; got {rows_per_partition}")
     recipe = load_catalog(catalog)
@@ -163,6 +157,24 @@ def infer(
     return InferenceResult(parts, **totals, population=population_of(parts) if certify else None)
 
 
+def check_draws(n_draws: int, certify: bool, refine_budget: int) -> None:
+    """Refuse what no run could do.
+
+    Raises
+    ------
+    ConfigError
+        If the draws are too few for what is asked of them.
+    """
+    if n_draws < 32:
+        raise ConfigError(f"--draws must be at least 32, for the quantiles; got {n_draws}")
+    if certify and n_draws < LEAST_DRAWS:
+        raise ConfigError(f"--certify needs at least {LEAST_DRAWS} --draws, or nothing can pass; got {n_draws}")
+    if refine_budget and not certify:
+        raise ConfigError("--refine needs --certify: it is for rows that fail their certificates")
+    if refine_budget and refine_budget < least_budget(n_draws):
+        raise ConfigError(f"--refine-budget must be at least {least_budget(n_draws)} for {n_draws} draws; got {refine_budget}")
+
+
 def population_of(parts: Path) -> PopulationVerdict:
     """Judge all rows of a certified posterior catalog, a folder of parts, together."""
     names = [name for direction in DIRECTIONS for name in (direction, f"{direction}_sd")] + ["chi2_p", "residual_p"]
@@ -225,7 +237,8 @@ def _claim(out: Path, asked: dict[str, Any], seed: int) -> None:
     """Make the output folder this run's, or refuse."""
     found = recorded_run(out)
     if found is not None:
-        changed = [key for key in asked if found.get(key) != json.loads(json.dumps(asked[key]))]
+        defaults = {"certify": False, "refine_budget": 0}  # of runs that were begun before there was such a thing
+        changed = [key for key in asked if found.get(key, defaults.get(key)) != json.loads(json.dumps(asked[key]))]
         if changed:
             raise OutputError(f"{out} holds another run ({', '.join(changed)} differ); give another --out, or remove it")
         return

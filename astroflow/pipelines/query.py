@@ -20,6 +20,7 @@ from astroflow.plots.residual import plot_residual
 from astroflow.plots.style import save_figure
 from astroflow.posteriors.bundle import load_posterior
 from astroflow.posteriors.certificate import Certificate, Verdict, likelihood_gaps
+from astroflow.posteriors.certify import recertified
 from astroflow.posteriors.flags import UNUSABLE, flag_names
 from astroflow.posteriors.posterior import Posterior
 from astroflow.provenance import provenance, write_json
@@ -34,8 +35,9 @@ NEGATIVE_SHARE = 0.005
 
 
 CERTIFIED = 256
-LEAST_QUERY_BUDGET = 20_000
 """So many of the draws are weighed by the exact likelihood."""
+REFINE_BUDGET = 20_000
+"""Evaluations of the likelihood that refining may take, or so many times more as there are more draws than usual."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +148,9 @@ def query(
     certificate = posterior.certify(encoded, CERTIFIED, seed)
     lines = [_certificate_line(posterior, certificate)]
     if refine and certificate.inference[0] == Verdict.FAILED:
-        refined = posterior.refine(encoded, n_draws, seed, budget=max(LEAST_QUERY_BUDGET, 30 * n_draws))
-        draws, extra, certificate = refined.draws, refined.columns(certificate), refined.certificate(certificate)
+        refined = posterior.refine(encoded, n_draws, seed, budget=max(REFINE_BUDGET, 30 * n_draws))
+        draws, extra = refined.draws, refined.columns(certificate)
+        certificate = recertified(posterior, encoded, certificate, refined)
         columns, flags = posterior.summary_columns(encoded, draws)
         columns |= extra
         lines.append(f"refined with {refined.evaluations[0]} evaluations of the likelihood; {_certificate_line(posterior, certificate)}")

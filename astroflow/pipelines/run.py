@@ -12,7 +12,8 @@ from pathlib import Path
 import pydantic
 
 from astroflow.config import Recipe, load_recipe
-from astroflow.pipelines.infer import infer, verify
+from astroflow.errors import ConfigError
+from astroflow.pipelines.infer import check_draws, infer, verify
 from astroflow.pipelines.report import ReportRecipe, report
 from astroflow.pipelines.train import train
 from astroflow.pipelines.validate import summary, validate
@@ -58,6 +59,14 @@ class InferStage(Recipe):
     """Refine rows that fail, with at most so many evaluations of the likelihood each; 0 refines none."""
     report: ReportRecipe | None = None
     """Pictures and comparisons; none by default."""
+
+    @pydantic.model_validator(mode="after")
+    def _possible(self) -> "InferStage":
+        try:
+            check_draws(self.draws, self.certify, self.refine_budget)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
 
 
 class RunRecipe(Recipe):

@@ -21,6 +21,7 @@ from astroflow.catalogs.sky import SkyFrame
 from astroflow.catalogs.sources import Partition, Source
 from astroflow.errors import BundleError, InputError
 from astroflow.posteriors.certificate import Verdict
+from astroflow.posteriors.certify import recertified
 from astroflow.sims.recipe import simulator_from_data
 from astroflow.sims.simulator import Simulator
 from astroflow.training.training_set import TrainingSet
@@ -168,7 +169,8 @@ def _inferred(source: Source, partition: Partition, job: InferenceJob) -> "pa.Ta
             certificate = posterior.certify(encoded, job.n_draws, job.seed)
             if job.refine_budget:
                 refined = posterior.refine(encoded, job.n_draws, job.seed, job.refine_budget, certificate.inference == Verdict.FAILED)
-                draws, judged, certificate = refined.draws, refined.columns(certificate), refined.certificate(certificate)
+                draws, judged = refined.draws, refined.columns(certificate)
+                certificate = recertified(posterior, encoded, certificate, refined)
             judged |= certificate.columns()
             marks = certificate.flags()
         columns, flags = posterior.summary_columns(encoded, draws)

@@ -1,6 +1,6 @@
 """Certifying rows: draws, weighed by the exact likelihood, and the residual at the optimum that the best one leads to."""
 
-__all__ = ["certify"]
+__all__ = ["certify", "recertified"]
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from astroflow.types import Array, Stamps
 
 if TYPE_CHECKING:
     from astroflow.posteriors.posterior import Encoded, Posterior
+    from astroflow.posteriors.refine import Refinement
 
 BATCH = 64
 """Rows whose draws are in memory together."""
@@ -48,8 +49,7 @@ def certify(posterior: "Posterior", encoded: "Encoded", n_draws: int, seed: int)
             for name in figures:
                 figures[name][batch[block]] = found[name]
             verdicts["inference"][batch[block]] = found["verdict"]
-            right = np.minimum(found["chi_squared_p"], found["residual_p"]) > LEAST_P
-            verdicts["model"][batch[block]] = np.where(right, Verdict.OK, Verdict.FAILED)
+            verdicts["model"][batch[block]] = _model_verdict(found)
     return Certificate(**figures, **verdicts)
 
 
@@ -72,6 +72,31 @@ def _block(posterior: "Posterior", stamps: Stamps, theta: Array, density: Array,
     best = np.argmax(target[:, :n_draws], 1)
     found = residual_figures(posterior.engine, posterior.parameters.prior, theta[np.arange(len(stamps)), best], likelihood, stamps)
     return weighed | {"missed": missed} | found
+
+
+def recertified(posterior: "Posterior", encoded: "Encoded", amortized: Certificate, refined: "Refinement") -> Certificate:
+    """Return the certificates of refined draws: those of the amortized ones where nothing better was found."""
+    rows = np.flatnonzero(refined.method > 0)
+    new = {name: np.array(value) for name, value in vars(amortized).items()}
+    for name in ("efficiency", "k_hat", "missed", "log_evidence", "log_evidence_error"):
+        new[name][rows] = getattr(refined, name)[rows]
+    new["inference"][rows] = Verdict.OK
+    for same in encoded.framed.alike(rows):
+        for start in range(0, len(same), BLOCK):
+            block = same[start : start + BLOCK]
+            stamps = encoded.framed[block].fine_stamps()
+            start_point = refined.best[block]
+            models = posterior.engine.render_draws(start_point[:, None].astype(np.float32), stamps)
+            likelihood = PixelLikelihood(stamps, models, dtype="float32")
+            found = residual_figures(posterior.engine, posterior.parameters.prior, start_point, likelihood, stamps)
+            for name, value in found.items():
+                new[name][block] = value
+            new["model"][block] = _model_verdict(found)
+    return Certificate(**new)
+
+
+def _model_verdict(found: dict[str, Any]) -> Array:
+    return np.where(np.minimum(found["chi_squared_p"], found["residual_p"]) > LEAST_P, Verdict.OK, Verdict.FAILED)
 
 
 def residual_figures(

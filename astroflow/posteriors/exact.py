@@ -19,6 +19,9 @@ from astroflow.types import Array, Stamps
 if TYPE_CHECKING:
     from astroflow.posteriors.posterior import Encoded, Posterior
 
+AT_ONCE = 1024
+"""Models in memory together."""
+
 
 def log_prior(posterior: "Posterior", theta: Array, stamps: Stamps) -> Array:
     """Log density ``(N, S)`` of the prior at draws of the frame ``(N, S, P)``, up to the constant that a binning's cut leaves out."""
@@ -67,14 +70,26 @@ class ExactPosterior:
     ----------
     evaluations : int
         Models drawn so far.
+    is_exact : bool
+        Whether the likelihood is, or expanded about reference models.
+    best : ndarray
+        ``(P,)`` parameters of the most probable point so far, in the frame.
     """
 
     def __init__(self, posterior: "Posterior", encoded: "Encoded", reference: Array) -> None:
         self._posterior = posterior
         self._stamps = encoded.framed.fine_stamps()
-        models = self._models(reference)
-        self._likelihood = PixelLikelihood(self._stamps, models, dtype="float32")
         self.evaluations = 0
+        self._expand(reference)
+
+    def _expand(self, theta: Array) -> None:
+        self._likelihood = PixelLikelihood(self._stamps, self._models(theta), dtype="float32")
+        self.is_exact = self._likelihood.exact
+        self.best, self._height = theta[0].astype(np.float64), -np.inf
+
+    def expand_about(self, u: Array) -> None:
+        """Expand a likelihood that is not exact about models at `u` ``(S, P)``; values so far are no longer comparable."""
+        self._expand(self.to_theta(u))
 
     def _models(self, theta: Array) -> Array:
         return self._posterior.engine.render_draws(theta[None].astype(np.float32), self._stamps)
@@ -87,7 +102,12 @@ class ExactPosterior:
         """Log of the unnormalised density at `u` ``(S, P)``, per unit of u; ``(S,)``. Its integral is the evidence."""
         theta = self.to_theta(u)
         self.evaluations += len(u)
-        value = self._likelihood.log_prob(self._models(theta)).numpy()[0]
+        parts = [theta[start : start + AT_ONCE] for start in range(0, len(theta), AT_ONCE)]
+        value = np.concatenate([self._likelihood.log_prob(self._models(part)).numpy()[0] for part in parts])
         # rounding to float32 may carry a point over a bound by its last bit
         inside = np.isfinite(log_prior(self._posterior, theta[None], self._stamps)[0]) & np.isfinite(value)
-        return np.where(inside, value + log_normal(u), -np.inf)
+        value = np.where(inside, value + log_normal(u), -np.inf)
+        highest = int(np.argmax(value))
+        if value[highest] > self._height:
+            self.best, self._height = theta[highest], float(value[highest])
+        return value

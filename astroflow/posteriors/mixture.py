@@ -84,13 +84,15 @@ def fit_mixture(u: Array, weights: Array, components: int, rng: np.random.Genera
     centre = weights @ u
     # few draws underestimate the width of what they come from
     whole = (1 + dimensions / effective) * _spread(weights, u - centre) + 1e-10 * np.eye(dimensions)
-    start = centre[None] if components == 1 else u[rng.choice(len(u), components, p=weights)]
+    components = min(components, len(u))
+    start = centre[None] if components == 1 else u[rng.choice(len(u), components, replace=False, p=weights)]
     mixture = StudentMixture(np.full(components, 1 / components), start, np.repeat(np.linalg.cholesky(whole)[None], components, 0))
-    strength = SHRINKAGE / effective
+    strength, log_prior = SHRINKAGE / effective, -0.5 * (u**2).sum(1) - 0.5 * dimensions * math.log(2 * math.pi)
     for _ in range(ITERATIONS):
         distances = mixture.distances(u)
         logs = mixture.log_shares(distances)
-        belongs = np.exp(logs - special.logsumexp(logs, axis=0)) * weights
+        everywhere = special.logsumexp(np.vstack([logs + math.log1p(-PRIOR_SHARE), log_prior + math.log(PRIOR_SHARE)]), axis=0)
+        belongs = np.exp(logs + math.log1p(-PRIOR_SHARE) - everywhere) * weights
         share = np.maximum(belongs.sum(1), 1e-6)
         # outlying draws of a t distribution say less of its centre and width
         pull = belongs * (FREEDOM + dimensions) / (FREEDOM + distances)

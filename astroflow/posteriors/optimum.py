@@ -13,7 +13,7 @@ import numpy as np
 from astroflow.sims.fitting import FURTHEST, LONGEST_STEP
 from astroflow.sims.fourier.engine import FourierEngine, frame_of
 from astroflow.sims.fourier.grid import ModeGrid
-from astroflow.sims.fourier.psf import image_transform
+from astroflow.sims.fourier.psf import bands_of_images, image_transform
 from astroflow.sims.likelihood import PixelLikelihood
 from astroflow.sims.priors import JointPrior
 from astroflow.types import Array, Stamps
@@ -93,14 +93,17 @@ def draw_through(engine: FourierEngine, theta: Array, stamps: Stamps, psf: Array
     import tensorflow as tf
 
     size, window, shift = frame_of(stamps)
-    grid = ModeGrid(size, float(stamps.psf_oversampling))  # PSF images know nothing beyond their own Nyquist frequency
     n, count, bands = psf.shape[:3]
     given = (theta, np.full(n, stamps.zero_point), stamps.stamp_scale_arcsec, np.broadcast_to(shift, (n, 2)))
-    galaxy, zero_point, step, centre = (tf.constant(np.asarray(values, np.float32)) for values in given)
+    inputs = [np.asarray(values, np.float32) for values in given]
     out = np.empty((n, count, *stamps.shape[1:]))
-    for k, band in np.ndindex(count, bands):
-        planes = image_transform(tf.constant(psf[:, k, band].astype(np.float32)), stamps.psf_oversampling, grid)
-        out[:, k, band] = engine.images(galaxy, planes, zero_point, step, centre, grid).numpy()[(slice(None), *window)]
+    reach = bands_of_images(psf.reshape(-1, *psf.shape[3:]), stamps.psf_oversampling).reshape(n, -1).max(1)
+    for limit in np.unique(reach):
+        rows, grid = np.flatnonzero(reach == limit), ModeGrid(size, float(limit))
+        galaxy, zero_point, step, centre = (tf.constant(values[rows]) for values in inputs)
+        for k, band in np.ndindex(count, bands):
+            planes = image_transform(tf.constant(psf[rows, k, band].astype(np.float32)), stamps.psf_oversampling, grid)
+            out[rows, k, band] = engine.images(galaxy, planes, zero_point, step, centre, grid).numpy()[(slice(None), *window)]
     return out
 
 

@@ -127,9 +127,12 @@ def judge_bins(columns: Mapping[str, Any], bins: Any) -> dict[Any, PopulationVer
     Raises
     ------
     InputError
-        If a column is missing, or `bins` is of another length.
+        If a column is missing, or `bins` is of another length or undefined in places.
     """
-    values = np.asarray(bins)
+    given = np.ma.asarray(bins)
+    values = np.asarray(given.astype(str) if given.dtype == object else given)
+    if np.ma.getmaskarray(given).any() or (values.dtype.kind == "f" and np.isnan(values).any()):
+        raise InputError("`bins` has masked or undefined values; leave those rows out, or give them a bin of their own")
     length = len(np.asarray(columns[COUNTED[0]])) if COUNTED[0] in _names(columns) else len(values)
     if values.shape != (length,):
         raise InputError(f"`bins` must have one value for each of the {length} rows; got {values.shape}")

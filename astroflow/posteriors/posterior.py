@@ -252,21 +252,23 @@ class Posterior:
         ConfigError
             If the forward model does what its likelihood does not follow (`likelihood_gaps`): refined error bars would be too small.
         InputError
-            If `n_draws` is below 1, or `budget` too small for a first look.
+            If `n_draws` is below 1, `budget` too small for a look and a choice, or `where` of another kind or shape.
         """
         from astroflow.posteriors.certify import applicable
-        from astroflow.posteriors.refine import LEAST_BUDGET, refine
+        from astroflow.posteriors.refine import least_budget, refine
 
         gaps = likelihood_gaps(self.forward_model)
         if gaps:
             raise ConfigError(f"cannot refine: the likelihood does not follow {'; '.join(gaps)}, so refined error bars would be too small")
-        if n_draws < 1 or budget < LEAST_BUDGET:
-            raise InputError(f"`n_draws` must be at least 1 and `budget` {LEAST_BUDGET}; got {n_draws} and {budget}")
+        if n_draws < 1 or budget < least_budget(n_draws):
+            raise InputError(f"`n_draws` must be at least 1 and `budget` {least_budget(max(n_draws, 1))}; got {n_draws} and {budget}")
         encoded = self._encoded(stamps)
-        chosen = applicable(self, encoded) & (True if where is None else np.asarray(where, bool))
-        return refine(self, encoded, np.flatnonzero(chosen), n_draws, seed, budget)
+        wanted = np.ones(len(encoded), bool) if where is None else np.asarray(where)
+        if wanted.dtype != bool or wanted.shape != (len(encoded),):
+            raise InputError(f"`where` must be ({len(encoded)},) true or false; got {wanted.dtype} of shape {wanted.shape}")
+        return refine(self, encoded, np.flatnonzero(applicable(self, encoded) & wanted), n_draws, seed, budget)
 
-    def reweight(self, draws: Array, new_prior: JointPrior | Mapping[str, Any]) -> Reweighted:
+    def reweight(self, draws: Array, new_prior: JointPrior | Mapping[str, Any], ids: Sequence[Any] | Array | None = None) -> Reweighted:
         """Weigh draws of this posterior for another prior, without looking at an image again.
 
         Parameters
@@ -277,6 +279,8 @@ class Posterior:
             The whole prior, or those entries of the forward model's `galaxy` that change, as in its recipe:
             ``{"n": {"kind": "uniform", "low": 0.5, "high": 6.0}}``. It should lie inside the old one: where the old one is zero there are
             no draws.
+        ids : sequence, optional
+            ``(N,)`` the objects' ids, so that resampling an object does not depend on its place; their places unless given.
 
         Returns
         -------
@@ -293,7 +297,7 @@ class Posterior:
         if isinstance(new_prior, Mapping):
             changed = galaxy_from_data(self.forward_model | {"galaxy": self.forward_model.get("galaxy", {}) | dict(new_prior)})
             new_prior = changed.parameters.prior
-        return reweight(self.parameters, draws, new_prior)
+        return reweight(self.parameters, draws, new_prior, ids)
 
     @cached_property
     def engine(self) -> FourierEngine:

@@ -6,12 +6,13 @@ mixture's fresh draws carry nearly equal weights: adaptive importance sampling, 
 (Cornuet et al. 2012, https://arxiv.org/abs/0907.1254). Weights that a handful of draws carry are tempered for a fit. The prior takes
 part in every round, so that a mode that the flow has missed can be found.
 
-The draws handed out are distinct: systematic resampling from a pool so large that no draw is wanted twice.
+The draws handed out are distinct: systematic resampling from a pool so large that no draw is wanted twice. Where the budget ends first, the
+amortized draws stay.
 """
 
-__all__ = ["LEAST_BUDGET", "Found", "Method", "Refinement", "Search", "refine"]
+__all__ = ["Found", "Method", "Refinement", "Search", "least_budget", "refine"]
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -35,12 +36,16 @@ PRIOR_DRAWS = 64
 """Weighed beside the first round of the flow's."""
 BLOCK = 64
 """Rows whose draws are in memory together."""
-LEAST_BUDGET = ROUND + PRIOR_DRAWS
-"""The first look at the flow's draws."""
+REFERENCES = 8
+"""Models about which a likelihood that is not exact is expanded."""
+EXPANSIONS = (1, 3)
+"""Rounds before which that is done anew, about better draws; the rounds before are forgotten."""
 COMPONENTS = (1, 2, 4, 6)
 """Of the first mixtures; the last number from then on."""
 LEAST_TEMPERED = 100
 """Effective draws that a fit is given, by tempering their weights."""
+MOST_K_HAT = 0.7
+"""Of the pool that draws are chosen from."""
 MOST_CLIPPED = 0.01
 """So much of the weight may be cut from draws that would be wanted more than once."""
 
@@ -51,7 +56,7 @@ class Method(IntEnum):
     NOT_APPLICABLE = -1
     """As the network gives them: the exact likelihood does not apply."""
     POOR = 0
-    """The budget ended before they were good."""
+    """The budget ended before better ones were good: as the network gives them."""
     RESAMPLED = 1
     """The amortized draws, resampled by their weights."""
     ADAPTED = 2
@@ -62,15 +67,19 @@ class Method(IntEnum):
 class Refinement:
     """Refined posteriors of N images, and what they cost.
 
-    `draws` ``(N, S, P)`` in physical units are distinct and of equal weight, NaN for unusable rows. Every other array is ``(N,)``: `method`
-    (`Method`); `efficiency` and `k_hat` of the last proposal's fresh draws; `log_evidence` of the image with its standard error, nats;
-    `clipped`, the share of the weight that was cut to keep draws distinct; `evaluations` of the likelihood. NaN where not applicable.
+    `draws` ``(N, S, P)`` in physical units are distinct and of equal weight where `method` is positive, amortized where it is not, NaN for
+    unusable rows. `best` ``(N, P)`` is the most probable point found, in the frame. Every other array is ``(N,)``: `method` (`Method`);
+    `efficiency` and `k_hat` of the last proposal's fresh draws; `missed`, the share of the posterior where that proposal has nothing;
+    `log_evidence` of the image with its standard error, nats; `clipped`, the share of the weight that was cut to keep draws distinct;
+    `evaluations` of the likelihood. NaN where not applicable.
     """
 
     draws: Array
+    best: Array
     method: Array
     efficiency: Array
     k_hat: Array
+    missed: Array
     log_evidence: Array
     log_evidence_error: Array
     clipped: Array
@@ -80,21 +89,20 @@ class Refinement:
         """Return the columns that say how rows were refined; `amortized` is what was known of them before."""
         return {"refined": self.method, "refine_evaluations": self.evaluations, "ess_fraction_amortized": amortized.efficiency}
 
-    def certificate(self, amortized: Certificate) -> Certificate:
-        """Return the rows' new certificates: `amortized`, with what it says of the inference replaced where rows were refined."""
-        touched = self.method != Method.NOT_APPLICABLE
-        new = {name: getattr(self, name) for name in ("efficiency", "k_hat", "log_evidence", "log_evidence_error")}
-        new |= {"inference": np.where(self.method == Method.POOR, Verdict.FAILED, Verdict.OK), "missed": np.zeros(len(touched))}
-        return replace(amortized, **{name: np.where(touched, value, getattr(amortized, name)) for name, value in new.items()})
+
+FIGURES = ("best", "efficiency", "k_hat", "missed", "log_evidence", "log_evidence_error", "clipped")
 
 
-FIGURES = ("efficiency", "k_hat", "log_evidence", "log_evidence_error", "clipped")
+def least_budget(n_draws: int) -> int:
+    """Return the smallest sensible budget: a first look, and a pool to choose `n_draws` from."""
+    return ROUND + PRIOR_DRAWS + 4 * max(ROUND, n_draws)
 
 
 def refine(posterior: "Posterior", encoded: "Encoded", rows: Array, n_draws: int, seed: int, budget: int) -> Refinement:
     """Refine the given rows, which certificates apply to; see `Posterior.refine`."""
     draws = posterior.sample(encoded, n_draws, seed)
     figures = {name: np.full(len(encoded), np.nan) for name in FIGURES}
+    figures["best"] = np.full((len(encoded), draws.shape[-1]), np.nan)
     method, evaluations = np.full(len(encoded), Method.NOT_APPLICABLE, np.int8), np.zeros(len(encoded), np.int64)
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
@@ -104,9 +112,10 @@ def refine(posterior: "Posterior", encoded: "Encoded", rows: Array, n_draws: int
         for k, row in enumerate(block.tolist()):
             one = chosen[np.array([k])]
             rng = generator(seed, "refine", one.framed.stamps.ids[0].item())
-            found = Search(ExactPosterior(posterior, one, theta[k, :8]), rng, n_draws, budget).run(u[k], density[k])
-            draws[row] = posterior.unframed(found.draws[None], one)[0]
+            found = Search(ExactPosterior(posterior, one, theta[k, :REFERENCES]), rng, n_draws, budget).run(u[k], density[k])
             method[row], evaluations[row] = found.method, found.evaluations
+            if found.method != Method.POOR:
+                draws[row] = posterior.unframed(found.draws[None], one)[0]
             for name in FIGURES:
                 figures[name][row] = getattr(found, name)
     return Refinement(draws=draws, method=method, evaluations=evaluations, **figures)
@@ -117,9 +126,11 @@ class Found:
     """Of one row: a `Refinement` without the row axis, draws in the frame."""
 
     draws: Array
+    best: Array
     method: Method
     efficiency: float
     k_hat: float
+    missed: float
     log_evidence: float
     log_evidence_error: float
     clipped: float
@@ -145,44 +156,70 @@ class Search:
     def run(self, u: Array, density: Array) -> Found:
         """Start from draws of the flow, and last some of the prior, with the flow's density at them."""
         flow = len(u) - PRIOR_DRAWS
+        density = np.where(np.isfinite(density), density, -np.inf)
         first = np.r_[:ROUND, flow : len(u)]
         target = self.exact.log_prob(u[first])
         missed = missed_mass(target[None], density[None, first], log_normal(u[None, first]), ROUND)[0]
-        last = weigh((target - density[first])[None, :ROUND])
+        last = weigh(_log_ratio(target, density[first])[None, :ROUND]) | {"missed": missed}
         if last["verdict"] == Verdict.OK and missed <= MOST_MISSED:
-            more = min(flow, ROUND + max(0, self.budget - self.exact.evaluations))
-            target = np.concatenate([target[:ROUND], self.exact.log_prob(u[ROUND:more])])
-            weights = target - density[:more]
-            if clipped_share(weights, self.n_draws) <= MOST_CLIPPED:
-                return self._found(Method.RESAMPLED, u[:more], weights, last)
-            return self._adapt(u[:more], weights, last)
+            target = target[:ROUND]
+            while True:
+                weights = _log_ratio(target, density[: len(target)])
+                if self._good(last, weights):
+                    return self._found(Method.RESAMPLED, u[: len(target)], weights, last)
+                more = u[len(target) : min(len(target) + ROUND, flow)]
+                # the other half of the budget is for mixtures
+                if not len(more) or self.exact.evaluations + len(more) > self.budget / 2:
+                    return self._adapt(u[: len(target)], weights, last)
+                target = np.concatenate([target, self.exact.log_prob(more)])
         shares = np.log([ROUND / len(first), PRIOR_DRAWS / len(first)])
         both = np.logaddexp(shares[0] + density[first], shares[1] + log_normal(u[first]))
-        return self._adapt(u[first], target - both, last)
+        return self._adapt(u[first], _log_ratio(target, both), last)
 
     def _adapt(self, u: Array, log_weights: Array, last: dict[str, Array]) -> Found:
         """Fit mixtures, beginning with weighed draws, until one's own draws are good."""
         us: list[Array] = []
         targets: list[Array] = []
         mixtures: list[StudentMixture] = []
+        rounds = 0
         while self.exact.evaluations + ROUND <= self.budget:
-            mixture = fit_mixture(u, tempered(log_weights, LEAST_TEMPERED), COMPONENTS[min(len(us), len(COMPONENTS) - 1)], self.rng)
+            weights = tempered(log_weights, LEAST_TEMPERED)
+            if rounds in EXPANSIONS and not self.exact.is_exact:
+                self.exact.expand_about(u[self.rng.choice(len(u), REFERENCES, p=weights)])
+                us, targets, mixtures = [], [], []
+            mixture = fit_mixture(u, weights, COMPONENTS[min(rounds, len(COMPONENTS) - 1)], self.rng)
             us.append(mixture.draw(self.rng, ROUND))
             targets.append(self.exact.log_prob(us[-1]))
             mixtures.append(mixture)
-            last = weigh((targets[-1] - mixture.log_prob(us[-1]))[None])
+            rounds += 1
+            # the prior is part of the mixture: there is nowhere that it does not reach
+            last = weigh(_log_ratio(targets[-1], mixture.log_prob(us[-1]))[None]) | {"missed": np.zeros(())}
             u = np.concatenate(us)
             density = np.logaddexp.reduce([one.log_prob(u) for one in mixtures], 0) - np.log(len(mixtures))
-            log_weights = np.concatenate(targets) - density
-            if last["verdict"] == Verdict.OK and clipped_share(log_weights, self.n_draws) <= MOST_CLIPPED:
+            log_weights = _log_ratio(np.concatenate(targets), density)
+            settled = self.exact.is_exact or rounds > max(EXPANSIONS)
+            if settled and last["verdict"] == Verdict.OK and self._good(last, log_weights):
                 return self._found(Method.ADAPTED, u, log_weights, last)
         return self._found(Method.POOR, u, log_weights, last)
 
+    def _good(self, last: dict[str, Array], log_weights: Array) -> bool:
+        """Say whether draws can be chosen from a pool: its own tail is light, and none has to be taken twice."""
+        enough = len(log_weights) > self.n_draws and clipped_share(log_weights, self.n_draws) <= MOST_CLIPPED
+        return enough and bool(weigh(log_weights[None])["k_hat"][0] < MOST_K_HAT)
+
     def _found(self, method: Method, u: Array, log_weights: Array, last: dict[str, Array]) -> Found:
         pooled = weigh(log_weights[None])
-        chosen = resample(log_weights, self.n_draws, self.rng)
+        n = min(self.n_draws, len(u))
+        chosen = resample(log_weights, n, self.rng)
         return Found(
-            draws=self.exact.to_theta(u[chosen]), method=method, efficiency=last["efficiency"][0], k_hat=last["k_hat"][0],
-            log_evidence=pooled["log_evidence"][0], log_evidence_error=pooled["log_evidence_error"][0],
-            clipped=clipped_share(log_weights, self.n_draws), evaluations=self.exact.evaluations,
+            draws=self.exact.to_theta(u[chosen]), best=self.exact.best, method=method, efficiency=last["efficiency"][0],
+            k_hat=last["k_hat"][0], missed=float(last["missed"]), log_evidence=pooled["log_evidence"][0],
+            log_evidence_error=pooled["log_evidence_error"][0], clipped=clipped_share(log_weights, n), evaluations=self.exact.evaluations,
         )  # fmt: skip
+
+
+def _log_ratio(target: Array, density: Array) -> Array:
+    """Return log weights; a draw whose density is no number is not used."""
+    with np.errstate(invalid="ignore"):
+        ratio = target - density
+    return np.where(np.isfinite(ratio), ratio, -np.inf)

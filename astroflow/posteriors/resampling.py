@@ -12,9 +12,17 @@ from astroflow.types import Array
 
 
 def normalized(log_weights: Array) -> Array:
-    """Return weights ``(M,)`` of unit sum; equal ones where all are zero."""
+    """Return weights ``(M,)`` of unit sum; equal ones where all are zero.
+
+    Raises
+    ------
+    ValueError
+        If a log weight is NaN or plus infinity.
+    """
     largest = log_weights.max()
-    if not np.isfinite(largest):
+    if not largest < np.inf:
+        raise ValueError("log weights must be numbers, or minus infinity")
+    if largest == -np.inf:
         return np.full(len(log_weights), 1 / len(log_weights))
     weights = np.exp(log_weights - largest)
     return np.asarray(weights / weights.sum())
@@ -22,8 +30,10 @@ def normalized(log_weights: Array) -> Array:
 
 def _inclusion(weights: Array, n: int) -> Array:
     """Return the probability of each draw to be among n distinct ones: in proportion to its weight, but at most one."""
-    if n >= len(weights):
-        return np.ones(len(weights))
+    if n > len(weights):
+        raise ValueError(f"cannot choose {n} distinct draws of {len(weights)}")
+    if n == len(weights):
+        return np.ones(n)
     weights = np.maximum(weights, 1e-12 / len(weights))  # were too few draws possible, others fill their places
     sure = np.zeros(len(weights), bool)
     while True:
@@ -75,9 +85,10 @@ def resample(log_weights: Array, n: int, rng: np.random.Generator) -> Array:
 
 def tempered(log_weights: Array, effective: float) -> Array:
     """Return weights ``(M,)`` of unit sum, raised to the power up to one at which so many draws are effective."""
+    finite = np.isfinite(log_weights)
 
     def weights(power: float) -> Array:
-        return normalized(np.where(np.isfinite(log_weights), power * log_weights, -np.inf))
+        return normalized(np.where(finite, power * np.where(finite, log_weights, 0), -np.inf))
 
     low, high = 0.0, 1.0
     if 1 / (weights(1.0) ** 2).sum() >= effective:

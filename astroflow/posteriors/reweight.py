@@ -6,7 +6,9 @@ so a new prior of sizes does not ask where a stamp was centred.
 
 __all__ = ["Reweighted", "reweight"]
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +25,14 @@ from astroflow.types import Array
 class Reweighted:
     """Weights ``(N, S)`` of draws under a new prior, each row of unit sum, and what they leave: `efficiency` ``(N,)``.
 
-    `efficiency` is the effective share of the draws; 0 where the new prior excludes all of them, NaN for rows without draws;
-    weights are NaN in both cases.
+    `efficiency` is the effective share of the draws; 0 where the new prior excludes all of them, NaN for rows without draws. In both
+    cases weights are NaN. `ids` ``(N,)`` are the objects'.
     """
 
     draws: Array
     weights: Array
     efficiency: Array
+    ids: Array
 
     def resample(self, n_draws: int, seed: int = 0) -> Array:
         """Return `n_draws` distinct draws of equal weight, ``(N, n_draws, P)``; NaN for rows without weights.
@@ -46,14 +49,17 @@ class Reweighted:
         with np.errstate(divide="ignore"):
             logs = np.log(self.weights)
         for row in np.flatnonzero(self.efficiency > 0).tolist():
-            out[row] = self.draws[row, resample(logs[row], n_draws, generator(seed, "reweight", row))]
+            out[row] = self.draws[row, resample(logs[row], n_draws, generator(seed, "reweight", self.ids[row].item()))]
         return out
 
 
-def reweight(parameters: Parameters, draws: Array, new: JointPrior) -> Reweighted:
+def reweight(parameters: Parameters, draws: Array, new: JointPrior, ids: Sequence[Any] | Array | None = None) -> Reweighted:
     """Weigh draws for a new prior; see `Posterior.reweight`."""
     if draws.ndim != 3 or draws.shape[-1] != len(parameters):
         raise InputError(f"`draws` must be (objects, draws, {len(parameters)}); got {draws.shape}")
+    identities = np.arange(len(draws)) if ids is None else np.asarray(ids)
+    if identities.shape != (len(draws),):
+        raise InputError(f"`ids` must be ({len(draws)},), one for each object; got {identities.shape}")
     old = {block.names: block for block in parameters.prior.blocks}
     if {block.names for block in new.blocks} != set(old):
         raise ConfigError(f"the new prior is over {[b.names for b in new.blocks]}; it must be over the draws' own parameters, {list(old)}")
@@ -74,4 +80,4 @@ def reweight(parameters: Parameters, draws: Array, new: JointPrior) -> Reweighte
     relative = np.exp(log_weights - np.where(some, log_weights.max(1), 0)[:, None])
     weights = np.where(some[:, None], relative / np.where(some, relative.sum(1), 1)[:, None], np.nan)
     efficiency = np.where(some, 1 / (draws.shape[1] * (weights**2).sum(1)), np.where(unusable, np.nan, 0.0))
-    return Reweighted(draws, weights, efficiency)
+    return Reweighted(draws, weights, efficiency, identities)

@@ -93,6 +93,10 @@ def test_bins_share_the_rate_of_false_alarms():
     assert found["a"].tests == 4 * judge_population(columns).tests
     with pytest.raises(InputError, match="one value for each of the 400 rows"):
         judge_bins(columns, tile[:3])
+    for undefined in (np.where(tile == tile[0], np.nan, 1.0), np.ma.masked_array(tile, tile == tile[0])):
+        with pytest.raises(InputError, match="undefined"):
+            judge_bins(columns, undefined)
+    assert set(judge_bins(columns, np.array([str(t) for t in tile.tolist()], object))) == {str(t) for t in np.unique(tile).tolist()}
 
 
 def test_nothing_to_judge_is_not_applicable_and_a_missing_column_an_error():

@@ -8,8 +8,9 @@ from scipy import stats
 
 from astroflow.errors import ConfigError, InputError
 from astroflow.posteriors.certificate import Verdict
+from astroflow.posteriors.certify import recertified
 from astroflow.posteriors.exact import log_normal
-from astroflow.posteriors.refine import LEAST_BUDGET, PRIOR_DRAWS, ROUND, Method, Search
+from astroflow.posteriors.refine import PRIOR_DRAWS, ROUND, Method, Search, least_budget
 
 DIMENSIONS = 5
 
@@ -19,6 +20,7 @@ class Known:
 
     def __init__(self, density):
         self.density, self.evaluations = density, 0
+        self.is_exact, self.best = True, np.zeros(DIMENSIONS)
 
     def log_prob(self, u):
         self.evaluations += len(u)
@@ -75,16 +77,33 @@ def test_a_mode_that_the_flow_has_missed_is_found_and_kept():
 
 
 def test_a_budget_that_ends_too_early_says_so():
-    found = search(curved, normal(0.5, 0.1), budget=LEAST_BUDGET + ROUND)
+    found = search(curved, normal(0.5, 0.1), budget=2 * ROUND + PRIOR_DRAWS)
     assert found.method == Method.POOR
-    assert found.evaluations <= LEAST_BUDGET + ROUND
-    assert found.draws.shape == (256, DIMENSIONS)
+    assert found.evaluations <= 2 * ROUND + PRIOR_DRAWS
 
 
 def test_a_likelihood_that_is_zero_everywhere_ends_in_poor_draws():
-    found = search(lambda u: np.full(len(u), -np.inf), normal(0.0, 1.0), budget=4 * ROUND)
-    assert found.method == Method.POOR
-    assert np.isfinite(found.draws).all()
+    assert search(lambda u: np.full(len(u), -np.inf), normal(0.0, 1.0), budget=4 * ROUND).method == Method.POOR
+
+
+def test_more_draws_than_the_budget_can_choose_from_are_poor():
+    target = normal(0.0, 0.05)
+    assert search(target.logpdf, normal(0.0, 0.2), n_draws=2000, budget=4 * ROUND).method == Method.POOR
+    assert search(target.logpdf, normal(0.0, 0.2), n_draws=2000).method == Method.ADAPTED
+
+
+@pytest.mark.parametrize("place", [100, 1500])
+@pytest.mark.parametrize("value", [-np.inf, np.nan, np.inf])
+def test_a_draw_whose_density_is_no_number_is_not_used(place, value):
+    target, flow = normal(0.1, 0.2), normal(0.15, 0.22)
+    rng = np.random.default_rng(1)
+    u = np.concatenate([flow.rvs(2048, random_state=rng), rng.normal(size=(PRIOR_DRAWS, DIMENSIONS))])
+    density = flow.logpdf(u)
+    density[place] = value
+    found = Search(Known(target.logpdf), rng, 256, 20_000).run(u, density)
+    assert found.method > 0
+    assert abs(found.log_evidence) < 0.1
+    assert abs(found.draws.mean() - 0.1) < 0.03
 
 
 @pytest.fixture(scope="module")
@@ -113,23 +132,40 @@ def test_refined_posteriors_hold_the_truths_as_often_as_they_should(refined):
 
 
 def test_refined_rows_pass_and_say_what_it_took(refined):
-    _, _, certificate, refinement = refined
+    posterior, simulation, certificate, refinement = refined
     assert (certificate.inference == Verdict.FAILED).mean() > 0.5
-    after = refinement.certificate(certificate)
-    np.testing.assert_array_equal(after.inference == Verdict.OK, refinement.method > 0)
-    np.testing.assert_array_equal(after.chi_squared, certificate.chi_squared)
+    encoded = posterior.encode(simulation.stamps)
+    after = recertified(posterior, encoded, certificate, refinement)
+    good = refinement.method > 0
+    np.testing.assert_array_equal(after.inference[good], Verdict.OK)
+    np.testing.assert_array_equal(after.inference[~good], certificate.inference[~good])
+    assert (after.model[good] == Verdict.OK).mean() > 0.9, "the simulator is its own model"
+    assert (after.chi_squared <= certificate.chi_squared + 1)[good].mean() > 0.9, "fits begin where the posterior is"
     columns = refinement.columns(certificate)
     np.testing.assert_array_equal(columns["ess_fraction_amortized"], certificate.efficiency)
-    assert (columns["refine_evaluations"] >= LEAST_BUDGET).all()
-    both = (certificate.efficiency > 0.2) & (refinement.method > 0)
+    assert (columns["refine_evaluations"] >= ROUND + PRIOR_DRAWS).all()
+    both = (certificate.efficiency > 0.2) & good
     error = np.hypot(certificate.log_evidence_error, refinement.log_evidence_error)[both]
     assert (np.abs(certificate.log_evidence - refinement.log_evidence)[both] < 5 * error + 0.05).all()
 
 
-def test_a_galaxy_alone_is_refined_as_in_a_batch(refined):
+def test_galaxies_alone_are_refined_as_in_a_batch(refined):
     posterior, simulation, _, refinement = refined
-    alone = posterior.refine(simulation.stamps[[4]], n_draws=128, seed=3)
-    np.testing.assert_allclose(alone.draws[0], refinement.draws[4], atol=1e-4)
+    for row in (4, 20):
+        alone = posterior.refine(simulation.stamps[[row]], n_draws=128, seed=3)
+        np.testing.assert_allclose(alone.draws[0], refinement.draws[row], atol=1e-5)
+
+
+def test_what_a_poor_search_leaves_are_the_amortized_draws(refined, monkeypatch):
+    posterior, simulation, certificate, _ = refined
+    stamps = simulation.stamps[:8]
+    monkeypatch.setattr("astroflow.posteriors.refine.MOST_CLIPPED", -1.0)
+    poor = posterior.refine(stamps, n_draws=64, seed=3, budget=least_budget(64))
+    assert (poor.method == Method.POOR).all()
+    np.testing.assert_array_equal(poor.draws, posterior.sample(stamps, 64, seed=3))
+    before = replace(certificate, **{k: v[:8] for k, v in vars(certificate).items()})
+    after = recertified(posterior, posterior.encode(stamps), before, poor)
+    np.testing.assert_array_equal(after.efficiency, before.efficiency)
 
 
 def test_rows_that_are_not_asked_for_stay_amortized(refined):
@@ -137,8 +173,12 @@ def test_rows_that_are_not_asked_for_stay_amortized(refined):
     some = posterior.refine(simulation.stamps[:3], n_draws=64, seed=3, where=np.array([False, True, False]))
     assert (some.method == Method.NOT_APPLICABLE).tolist() == [True, False, True]
     np.testing.assert_array_equal(some.draws[0], posterior.sample(simulation.stamps[:3], 64, seed=3)[0])
-    unchanged = some.certificate(replace(certificate, **{k: v[:3] for k, v in vars(certificate).items()}))
+    before = replace(certificate, **{k: v[:3] for k, v in vars(certificate).items()})
+    unchanged = recertified(posterior, posterior.encode(simulation.stamps[:3]), before, some)
     assert unchanged.inference[0] == certificate.inference[0]
+    for where in (np.array([1]), np.ones(2, bool)):
+        with pytest.raises(InputError, match="`where`"):
+            posterior.refine(simulation.stamps[:3], where=where)
 
 
 def test_refining_what_the_likelihood_does_not_follow_is_refused(refined, small_posterior):

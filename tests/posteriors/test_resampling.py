@@ -50,3 +50,11 @@ def test_tempering_gives_the_effective_draws_asked_for():
     np.testing.assert_allclose(tempered(gentle, 100), normalized(gentle))
     excluded = np.r_[-np.inf, logs]
     assert tempered(excluded, 100)[0] == 0
+
+
+def test_weights_that_are_no_numbers_and_too_many_draws_are_refused():
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="must be numbers"):
+            normalized(np.array([0.0, bad]))
+    with pytest.raises(ValueError, match="cannot choose"):
+        resample(np.zeros(3), 4, np.random.default_rng(0))

@@ -61,6 +61,14 @@ def test_rows_without_draws_or_outside_the_new_prior_say_so():
     assert np.isfinite(new.resample(10)[0]).all()
 
 
+def test_an_object_is_resampled_alike_wherever_it_stands():
+    theta, prior = draws(), changed(re_arcsec=LogUniform(low=0.1, high=1.0))
+    alone = reweight(WIDE, theta[1:2], prior, ids=["b"]).resample(50, seed=2)
+    np.testing.assert_array_equal(alone[0], reweight(WIDE, theta, prior, ids=["a", "b", "c"]).resample(50, seed=2)[1])
+    with pytest.raises(InputError, match="one for each object"):
+        reweight(WIDE, theta, prior, ids=["a"])
+
+
 def test_what_cannot_be_changed_is_refused():
     with pytest.raises(ConfigError, match="where stamps were cut"):
         reweight(WIDE, draws(), changed(dx_arcsec=Normal(mean=0.0, sd=0.2, low=-0.5, high=0.5)))
