@@ -222,15 +222,18 @@ def test_infer_says_when_too_much_is_unusable(cli, instead, allowed, code):
     assert (ended, out, err) == (code, "out/catalog\n", "20 rows: 15 good, 3 suspect, 2 unusable\n")
     expected = {
         "bundle": Path("b"), "out": Path("out"), "n_draws": 256, "seed": 0, "keep_samples": True, "certify": False,
-        "rows_per_partition": 2000, "scheduler": "tcp://host:8786", "workers": None,
+        "refine_budget": 0, "rows_per_partition": 2000, "scheduler": "tcp://host:8786", "workers": None,
     }  # fmt: skip
     assert calls == [("survey.yaml", expected)]
 
 
 def test_infer_says_what_certified_rows_say_together(cli, instead):
     together = Result(lines=lambda: ["9 certified rows together: model passed"], numbers=lambda: {"rows": 9})
-    instead("astroflow.pipelines.infer.infer", Result(catalog=Path("c"), rows=9, good=9, suspect=0, unusable=0, population=together))
-    code, out, err = cli("infer", "survey.yaml", "--bundle", "b", "--out", "out", "--certify", "--json")
+    calls = instead(
+        "astroflow.pipelines.infer.infer", Result(catalog=Path("c"), rows=9, good=9, suspect=0, unusable=0, population=together)
+    )
+    code, out, err = cli("infer", "survey.yaml", "--bundle", "b", "--out", "out", "--certify", "--refine", "--json")
+    assert calls[0][1]["refine_budget"] == 20_000
     assert (code, json.loads(out)["population"]) == (0, {"rows": 9})
     assert err.splitlines()[-1] == "9 certified rows together: model passed"
 
