@@ -18,6 +18,7 @@ from astroflow.sims.stamp import StampSpec
 from astroflow.types import Array, Stamps
 
 MAX_LOG_ELECTRONS = 14.0
+AT_ONCE = 64
 WINDOWS = (0.03, 0.06, 0.12, 0.24)
 """Widths (sigma) of the windows of the moments, as shares of the stamp's side."""
 
@@ -40,6 +41,12 @@ def network_inputs(stamps: Stamps) -> dict[str, Array]:
     stamps : Stamps
         Of the network's size, with tidy PSFs at the stamp's scale.
     """
+    # some rows at a time: temporary arrays of thousands of stamps would leave the processor's cache
+    parts = [_inputs(stamps[start : start + AT_ONCE]) for start in range(0, max(len(stamps), 1), AT_ONCE)]
+    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _inputs(stamps: Stamps) -> dict[str, Array]:
     mask = stamps.mask | ~np.isfinite(stamps.images) | ~np.isfinite(stamps.rms) | (stamps.rms <= 0) | ~stamps.band_present[..., None, None]
     rms = np.where(mask, 1.0, stamps.rms)
     x = np.where(mask, 0.0, stamps.images / rms).astype(np.float32)
