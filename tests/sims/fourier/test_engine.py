@@ -57,7 +57,7 @@ def errors(found, truth):
 def assert_within_limits(found, truth):
     """Limits of what the Fourier engine may err by, as the documents state them."""
     peak, flux, norm = errors(found.astype(np.float64), truth)
-    assert peak.max() < 1e-3, peak
+    assert peak.max() < 3e-4, peak
     assert flux.max() < 1e-3, flux
     assert norm.max() < 3e-4, norm
 
