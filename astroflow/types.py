@@ -7,7 +7,7 @@ Arrays follow ``image[y, x]``; the stamp's centre is ``((W - 1) / 2, (H - 1) / 2
 __all__ = ["Array", "Cutout", "Noiseless", "Progress", "Simulation", "Stamps"]
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -132,13 +132,22 @@ class Stamps:
         return n, bands, height, width
 
     def __getitem__(self, rows: int | slice | Sequence[int] | Array) -> "Stamps":
-        """Select objects by a position, a slice, a list of positions or a boolean array; the result is a batch again."""
+        """Select objects by a position, a slice, a list of positions or a boolean array; the result is a batch again.
+
+        A position or a slice shares its pixels with this batch.
+        """
         if isinstance(rows, int | np.integer):
             position = range(len(self))[rows]  # an IndexError past the end, which also ends a loop over the stamps
             rows = slice(position, position + 1)
-        by_row = ("images", "psf", "rms", "mask", "gain", "band_present", "binning", "noise_correlation", "ids")
-        given = {name: getattr(self, name) for name in by_row}
-        return replace(self, **{name: value[rows] for name, value in given.items() if value is not None})
+        ids = _checked_ids(self.ids[rows], len(self.ids[rows]))
+        by_row = ("images", "psf", "rms", "mask", "gain", "band_present", "binning", "noise_correlation")
+        # all else was checked when these stamps were made, and checking copies: a part of a large batch would cost as much as the batch
+        part = object.__new__(type(self))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            object.__setattr__(part, field.name, value[rows] if field.name in by_row and value is not None else value)
+        object.__setattr__(part, "ids", ids)
+        return part
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Stamps):

@@ -46,8 +46,8 @@ class SummaryNetwork:
         Shape of one object's array for each input: ``(H, W, C)`` for images, ``(K,)`` for vectors.
     channels : mapping of str to sequence of int
         Channels of each stage, per image input; a stage halves the side.
-    blocks : int
-        Residual blocks per stage.
+    blocks : int or sequence of int
+        Residual blocks per stage, from the finest on; the last number holds for all stages that are left.
     dense : sequence of int
         Units of the dense layers that join all inputs.
     context : int
@@ -60,7 +60,7 @@ class SummaryNetwork:
         self,
         shapes: Mapping[str, Sequence[int]],
         channels: Mapping[str, Sequence[int]],
-        blocks: int,
+        blocks: int | Sequence[int],
         dense: Sequence[int],
         context: int,
         seed: int,
@@ -101,10 +101,11 @@ class SummaryNetwork:
             filters, size, strides=strides, padding="same", activation=activation, kernel_initializer=self._init(gain), name=name
         )
 
-    def _trunk(self, x: Any, name: str, channels: Sequence[int], blocks: int) -> Any:
+    def _trunk(self, x: Any, name: str, channels: Sequence[int], blocks: int | Sequence[int]) -> Any:
+        numbers = [blocks] if isinstance(blocks, int) else blocks
         for stage, filters in enumerate(channels):
             x = self._conv(filters, 5 if stage == 0 else 3, f"{name}_stage{stage}", strides=2)(x)
-            for b in range(blocks):
+            for b in range(numbers[min(stage, len(numbers) - 1)]):
                 y = self._conv(filters, 3, f"{name}_stage{stage}_block{b}a")(x)
                 y = self._conv(filters, 3, f"{name}_stage{stage}_block{b}b", activation=None, gain=0.1)(y)
                 x = keras.layers.Add(name=f"{name}_stage{stage}_block{b}")([x, y])

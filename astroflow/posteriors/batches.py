@@ -16,7 +16,7 @@ from astroflow.types import Array
 
 BATCH = 64
 """Images per call."""
-DRAWS = 128
+DRAWS = 64
 """Draws per image and call of a sampler, padded likewise: it is compiled once for all numbers of draws."""
 LANES = 4
 """Parts of a batch that run side by side."""

@@ -85,10 +85,10 @@ class Familiarity:
             photon=np.array([_photon(stamps).min() / GAIN_MARGIN, _photon(stamps).max() * GAIN_MARGIN]),
         )
 
-    def flags(self, stamps: Stamps, context: Array) -> Array:
-        """Return the out-of-distribution bits of framed stamps ``(N,)``."""
+    def flags(self, stamps: Stamps, context: Array, psfs: Mapping[str, Array] | None = None) -> Array:
+        """Return the out-of-distribution bits of framed stamps ``(N,)``; `psfs` is `measure_psf` of their PSFs, if that is known."""
         levels = _log_rms(stamps)
-        bits = np.where(self.psf.distance(psf_features(stamps)) > self.psf.threshold, int(Flag.OOD_PSF), 0)
+        bits = np.where(self.psf.distance(psf_features(stamps, psfs)) > self.psf.threshold, int(Flag.OOD_PSF), 0)
         bits |= np.where((levels < self.log_rms[0]) | (levels > self.log_rms[1]), int(Flag.OOD_RMS), 0)
         photon = _photon(stamps)
         bits |= np.where((photon < self.photon[0]) | (photon > self.photon[1]), int(Flag.OOD_GAIN), 0)
@@ -120,14 +120,11 @@ class Familiarity:
         return cls(**clouds, log_rms=arrays["log_rms"], photon=arrays["photon"])
 
 
-def psf_features(stamps: Stamps) -> Array:
+def psf_features(stamps: Stamps, measured: Mapping[str, Array] | None = None) -> Array:
     """Return ``(N, 6)`` PSF features: log sigma (arcsec), e1, e2, fourth moment, core share, log2 of the binning."""
     if not len(stamps):
         return np.zeros((0, PSF_FEATURES))
-    # equal PSFs (one per tile) are measured once
-    flat = np.ascontiguousarray(stamps.psf[:, 0])
-    _, first, inverse = np.unique(flat.reshape(len(flat), -1), axis=0, return_index=True, return_inverse=True)
-    m = {name: value[inverse.ravel()] for name, value in measure_psf(flat[first]).items()}
+    m = measure_psf(stamps.psf[:, 0]) if measured is None else measured
     # what moment-measuring reads off a given PSF depends on the sampling, so it is part of the features
     return np.stack(
         [np.log(m["sigma"] * stamps.stamp_scale_arcsec), m["e1"], m["e2"], m["kurtosis"], m["core"], np.log2(stamps.binning)], axis=-1

@@ -6,7 +6,7 @@ flags. Pixels are never resampled: the frame's centre is the nearest one that th
 (at most half a native pixel per axis) is handed on, so that offsets refer to the position that was asked for.
 """
 
-__all__ = ["Framed", "apparent_radius", "frame"]
+__all__ = ["Framed", "frame"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from astroflow.errors import InputError
+from astroflow.posteriors.apparent_size import apparent_radius
 from astroflow.posteriors.flags import UNUSABLE, Flag
+from astroflow.posteriors.framed_psfs import frame_psfs
 from astroflow.sims.binning import bin_images, bin_mask, bin_rms
 from astroflow.sims.correlation import binned_correlation
-from astroflow.sims.psf_images import boxed, psf_at_stamp_scale, tidy_psf
 from astroflow.sims.stamp import StampSpec
 from astroflow.types import Array, Cutout, Stamps
 
@@ -26,7 +27,6 @@ RADIUS_SHARE = 0.1
 """The binning is the finest whose stamp side times this holds the apparent half-light radius."""
 CROPPED_SHARE = 0.25
 MASKED_LIMIT = 0.25
-FAINTEST_RING = 0.3
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Framed:
     `flags` ``(N,)`` int64; `shift_arcsec` ``(N, 2)``: the frame's centre minus the asked position, along (x, y); `notes` one string
     per object. Unusable rows hold blank stamps. `fine_psfs` holds each row's PSF ``(h, w)`` as it was given, tidied and with the stamp's
     pixel in it, and `fine_sampling` ``(N,)`` its samples per stamp pixel; None and 0 for stamps that came binned, whose PSF did too.
+    `measured_psfs` ``(N,)`` each: `measure_psf` of the stamps' PSFs.
     """
 
     stamps: Stamps
@@ -44,6 +45,7 @@ class Framed:
     notes: list[str]
     fine_psfs: tuple[Array | None, ...]
     fine_sampling: Array
+    measured_psfs: dict[str, Array]
 
     @property
     def usable(self) -> Array:
@@ -56,6 +58,7 @@ class Framed:
         return Framed(
             stamps=self.stamps[rows], flags=self.flags[rows], shift_arcsec=self.shift_arcsec[rows], notes=[self.notes[i] for i in some],
             fine_psfs=tuple(self.fine_psfs[i] for i in some), fine_sampling=self.fine_sampling[rows],
+            measured_psfs={name: values[rows] for name, values in self.measured_psfs.items()},
         )  # fmt: skip
 
     def alike(self, rows: Array) -> list[Array]:
@@ -117,28 +120,55 @@ def frame(observed: Stamps | Sequence[Cutout], spec: StampSpec, noise_correlatio
             _check_cutout(cutout, spec)
         if len({isinstance(c.identity, str) for c in cutouts}) > 1:
             raise InputError("the cutouts' identities must be all integers or all strings; got both")
-    parts = [_frame_one(c, spec, k, noise_correlation) for c, k in zip(cutouts, kept, strict=True)]
-    psf, psf_flags, fine, sampling = _frame_psfs(cutouts, [p.binning for p in parts], kept, spec)
-    flags = np.array([p.flags for p in parts], np.int64) | psf_flags
-    size = spec.size
+    n, size = len(cutouts), spec.size
+    images, rms = np.zeros((n, 1, size, size), np.float32), np.ones((n, 1, size, size), np.float32)
+    mask, ready = np.zeros(images.shape, bool), np.zeros(n, bool)
+    if isinstance(observed, Stamps) and observed.shape[2:] == (size, size):
+        ready = _nothing_to_do(observed, spec)
+        mask[ready] = observed.mask[ready]
+        images[ready], rms[ready] = np.where(mask[ready], 0, observed.images[ready]), np.where(mask[ready], 1, observed.rms[ready])
+    masked = np.where(mask.mean((1, 2, 3)) > MASKED_LIMIT, int(Flag.MASKED), 0).tolist()
+    parts = [
+        _Part(images[i], rms[i], mask[i], kept[i] or 1, (0.0, 0.0), masked[i], c.note, _correlation(c, 1, kept[i], noise_correlation))
+        if ready[i] else _frame_one(c, spec, kept[i], noise_correlation)
+        for i, c in enumerate(cutouts)
+    ]  # fmt: skip
+    psfs = frame_psfs(cutouts, [p.binning for p in parts], kept, spec.psf_size)
+    flags = np.array([p.flags for p in parts], np.int64) | psfs.flags
     blank = (flags & UNUSABLE) != 0
-    images = np.array([p.image for p in parts], np.float32).reshape(-1, 1, size, size)
-    rms = np.array([p.rms for p in parts], np.float32).reshape(-1, 1, size, size)
-    mask = np.array([p.mask for p in parts], bool).reshape(-1, 1, size, size)
+    for i in np.flatnonzero(~ready):
+        images[i], rms[i], mask[i] = parts[i].image, parts[i].rms, parts[i].mask
     images[blank], rms[blank], mask[blank] = 0.0, 1.0, False
     factor = np.array([10 ** (0.4 * (spec.zero_point - c.zero_point)) for c in cutouts])
     factor[blank] = 1.0
-    scaled = factor[:, None, None, None].astype(np.float32)
+    if (factor != 1).any():
+        images *= factor[:, None, None, None].astype(np.float32)
+        rms *= factor[:, None, None, None].astype(np.float32)
     gain = np.where(blank, np.inf, [c.gain for c in cutouts])
     stamps = Stamps(
-        images=images * scaled, psf=psf, rms=rms * scaled, mask=mask, gain=(gain / factor)[:, None],
+        images=images, psf=psfs.images, rms=rms, mask=mask, gain=(gain / factor)[:, None],
         binning=np.array([p.binning for p in parts]),
         zero_point=spec.zero_point, pixel_scale_arcsec=spec.pixel_scale_arcsec, ids=np.array([c.identity for c in cutouts]),
         noise_correlation=_joined([p.correlation for p in parts]),
     )  # fmt: skip
     shift = np.array([p.shift for p in parts]).reshape(-1, 2) * spec.pixel_scale_arcsec
-    notes = [p.note or _psf_note(int(f)) for p, f in zip(parts, psf_flags, strict=True)]
-    return Framed(stamps=stamps, flags=flags, shift_arcsec=shift, notes=notes, fine_psfs=tuple(fine), fine_sampling=sampling)
+    notes = [p.note or _psf_note(f) for p, f in zip(parts, psfs.flags.tolist(), strict=True)]
+    return Framed(stamps, flags, shift, notes, fine_psfs=psfs.fine, fine_sampling=psfs.sampling, measured_psfs=psfs.measured)
+
+
+def _nothing_to_do(stamps: Stamps, spec: StampSpec) -> Array:
+    """Say which stamps of the network's size are framed as they are ``(N,)``: the common case, which need not be looked at one by one."""
+    good, image = ~stamps.mask, stamps.images
+    with np.errstate(invalid="ignore"):
+        known = (np.abs(image) <= 1e30) & (stamps.rms > 0) & (stamps.rms < 1e30)
+    middle = slice(spec.size // 2 - 2, spec.size // 2 + 2)
+    highest, lowest = (
+        f(image, (1, 2, 3), where=good & known, initial=e) for f, e in ((np.max, -np.float32(np.inf)), (np.min, np.float32(np.inf)))
+    )
+    return np.asarray(
+        (known | ~good).all((1, 2, 3)) & (highest > lowest) & (stamps.mask[..., middle, middle].mean((1, 2, 3)) <= 0.5)
+        & stamps.band_present[:, 0] & (stamps.gain[:, 0] > 0) & np.isin(stamps.binning, spec.binning)
+    )  # fmt: skip
 
 
 def _check_cutout(cutout: Cutout, spec: StampSpec) -> None:
@@ -224,8 +254,6 @@ def _frame_one(cutout: Cutout, spec: StampSpec, kept_binning: int | None, typica
         binning, shift = kept_binning, (0.0, 0.0)
         if binning not in spec.binning:
             raise InputError(f"stamp {cutout.identity!r} has binning {binning}; this bundle takes {list(spec.binning)}")
-        # what a binned stamp says of its noise is about its own pixels
-        steps = binning if cutout.noise_correlation is None else 1
     else:
         guess = cutout.size_pixels
         radius = guess if guess is not None and 0 < guess < np.inf else apparent_radius(image[0], rms[0], mask[0], x, y)
@@ -234,8 +262,7 @@ def _frame_one(cutout: Cutout, spec: StampSpec, kept_binning: int | None, typica
             flags |= Flag.CROPPED
         image, rms, mask, shift = _cut(image, rms, mask, x, y, spec.size * binning)
         image, rms, mask = bin_images(image, binning), bin_rms(rms, binning, native), bin_mask(mask, binning)
-        image, steps = np.where(mask, 0, image), binning
-    correlation = None if native is None else binned_correlation(native, steps)[0]
+        image = np.where(mask, 0, image)
     if mask.all():
         return _blank(spec, flags | Flag.NO_DATA, "no usable pixel near the object")
     good = image[~mask]
@@ -246,7 +273,18 @@ def _frame_one(cutout: Cutout, spec: StampSpec, kept_binning: int | None, typica
         return _blank(spec, flags | Flag.CENTRE_MASKED, "the pixels at the object's centre are masked")
     if mask.mean() > MASKED_LIMIT:
         flags |= Flag.MASKED
-    return _Part(image, rms, mask, binning, shift, flags, cutout.note, correlation)
+    return _Part(image, rms, mask, binning, shift, flags, cutout.note, _correlation(cutout, binning, kept_binning, typical))
+
+
+def _correlation(cutout: Cutout, binning: int, kept_binning: int | None, typical: Array | None) -> Array | None:
+    """Return the correlation ``(L, L)`` of the framed stamp's noise: as stated, or as it is typically; None where it is unknown."""
+    stated = None if cutout.noise_correlation is None else cutout.noise_correlation[0]
+    native = typical if stated is None else stated
+    if native is None:
+        return None
+    # what a binned stamp says of its noise is about its own pixels
+    steps = binning if kept_binning is None else kept_binning if stated is None else 1
+    return np.asarray(binned_correlation(native, steps)[0])
 
 
 def _cut(image: Array, rms: Array, mask: Array, x: float, y: float, side: int) -> tuple[Array, Array, Array, tuple[float, float]]:
@@ -263,78 +301,6 @@ def _cut(image: Array, rms: Array, mask: Array, x: float, y: float, side: int) -
         for out, array in ((out_image, image), (out_rms, rms), (out_mask, mask)):
             out[to] = array[:, rows, columns]
     return out_image, out_rms, out_mask, (left + (side - 1) / 2 - x, low + (side - 1) / 2 - y)
-
-
-def apparent_radius(image: Array, rms: Array, mask: Array, x: float, y: float) -> float:
-    """Guess a half-light radius in pixels from the curve of growth about (x, y).
-
-    Rings are added until their mean brightness falls below twice its error, or below `FAINTEST_RING` of a pixel's noise: wide rings average
-    their own noise away, but not a residual sky. Half of the light within is the answer. Deliberately simple: it only chooses the binning.
-    """
-    height, width = image.shape
-    if not (0 <= x < width and 0 <= y < height):
-        return 1.0
-    yy, xx = np.ogrid[:height, :width]
-    ring = np.sqrt((xx - x) ** 2 + (yy - y) ** 2).astype(np.int64)
-    good = ~mask
-    rings = int(ring.max()) + 1
-    count = np.bincount(ring[good], minlength=rings)
-    flux = np.bincount(ring[good], weights=image[good], minlength=rings)
-    variance = np.bincount(ring[good], weights=rms[good].astype(np.float64) ** 2, minlength=rings)
-    # rings of growing width, so that faint outskirts are averaged before they are judged
-    edges = np.unique(np.concatenate([[0, 1, 2, 3, 4], np.geomspace(4, max(rings, 6), 24).astype(int)]))
-    mean_flux = np.add.reduceat(np.append(flux, 0.0), np.minimum(edges, rings))[:-1]
-    error = np.sqrt(np.add.reduceat(np.append(variance, 0.0), np.minimum(edges, rings))[:-1])
-    noise = np.bincount(ring[good], weights=rms[good], minlength=rings)
-    noise = np.add.reduceat(np.append(noise, 0.0), np.minimum(edges, rings))[:-1]
-    faint = np.flatnonzero(mean_flux < np.maximum(2 * error, FAINTEST_RING * noise))
-    last = int(edges[faint[0]]) if len(faint) else rings
-    if last < 2:
-        return 1.0
-    full = np.pi * (np.arange(rings) * 2 + 1)
-    growth = np.cumsum(np.where(count > 0, flux / np.maximum(count, 1), 0) * full)[:last]
-    total = growth.max()
-    inside = int(np.argmax(growth >= 0.5 * total))
-    before = growth[inside - 1] if inside else 0.0
-    return float(inside + (0.5 * total - before) / max(growth[inside] - before, 1e-12))
-
-
-def _frame_psfs(
-    cutouts: Sequence[Cutout], binnings: Sequence[int], kept: Sequence[int | None], spec: StampSpec
-) -> tuple[Array, Array, list[Array | None], Array]:
-    """Tidy and resample every PSF, each distinct one only once: as the network takes them, their flags, as they were given, sampling."""
-    size = spec.psf_size
-    out = np.zeros((len(cutouts), 1, size, size), np.float32)
-    out[:, :, size // 2, size // 2] = 1.0
-    flags = np.zeros(len(cutouts), np.int64)
-    fine: list[Array | None] = [None] * len(cutouts)
-    sampling = np.zeros(len(cutouts), np.int64)
-    groups: dict[tuple[tuple[int, ...], int, int, bool], dict[bytes, list[int]]] = {}
-    for i, (cutout, binning) in enumerate(zip(cutouts, binnings, strict=True)):
-        if cutout.psf is None:
-            flags[i] = 0 if cutout.flags & UNUSABLE else int(Flag.BAD_PSF)
-            continue
-        psf = np.ascontiguousarray(cutout.psf, np.float32)
-        # stamps that come binned bring a PSF at their own scale, centred before it was binned
-        steps = 1 if kept[i] is not None else binning
-        key = (psf.shape, cutout.psf_oversampling, steps, (kept[i] or 1) == 1)
-        groups.setdefault(key, {}).setdefault(psf.tobytes(), []).append(i)
-    for (shape, oversampling, binning, native), members in groups.items():
-        distinct = np.stack([np.frombuffer(raw, np.float32).reshape(shape) for raw in members])
-        report = tidy_psf(distinct, recentre=native)
-        images = psf_at_stamp_scale(report.images, oversampling=oversampling, binning=binning, size=size)
-        raised = (
-            report.bad * int(Flag.BAD_PSF) | report.renormalised * int(Flag.PSF_NORMALISED) | report.recentred * int(Flag.PSF_RECENTRED)
-        )
-        wide = boxed(report.images[:, 0].astype(np.float64), binning, oversampling).astype(np.float32)
-        for image, sharp, bits, rows in zip(images, wide, raised.astype(np.int64), members.values(), strict=True):
-            out[rows] = image
-            flags[rows] |= bits
-            if native:
-                sampling[rows] = oversampling * binning
-                for row in rows:
-                    fine[row] = sharp
-    return out, flags, fine, sampling
 
 
 def _psf_note(flags: int) -> str:

@@ -47,23 +47,27 @@ def network_inputs(stamps: Stamps) -> dict[str, Array]:
 
 
 def _inputs(stamps: Stamps) -> dict[str, Array]:
-    mask = stamps.mask | ~np.isfinite(stamps.images) | ~np.isfinite(stamps.rms) | (stamps.rms <= 0) | ~stamps.band_present[..., None, None]
-    rms = np.where(mask, 1.0, stamps.rms)
-    x = np.where(mask, 0.0, stamps.images / rms).astype(np.float32)
-    good = np.maximum((~mask).sum((2, 3)), 1)
-    scale = np.sqrt((x**2).sum((2, 3)) / good + 1.0)
-    level = np.exp(np.where(mask, 0.0, np.log(rms)).sum((2, 3)) / good)
+    n, bands, height, width = stamps.shape
+    with np.errstate(invalid="ignore"):
+        good = ~stamps.mask & np.isfinite(stamps.images) & (stamps.rms > 0) & (stamps.rms < np.inf) & stamps.band_present[..., None, None]
+    rms = np.where(good, stamps.rms, 1)
+    x = np.where(good, stamps.images, 0) / rms
+    count = np.maximum(good.sum((2, 3)), 1)
+    scale = np.sqrt((x**2).sum((2, 3)) / count + 1.0)
+    level = np.exp(np.log(rms).sum((2, 3), dtype=np.float64) / count)
     with np.errstate(over="ignore"):
         electrons = np.log(np.minimum(stamps.gain * level**2, np.exp(MAX_LOG_ELECTRONS)))
-    image = np.concatenate([np.arcsinh(x), x / scale[..., None, None], mask.astype(np.float32)], axis=1)
+    image = np.empty((n, height, width, 3 * bands), np.float32)
+    for k, values in enumerate((np.arcsinh(x), x / scale[..., None, None], ~good)):
+        image[..., k * bands : (k + 1) * bands] = np.moveaxis(values, 1, -1)
     peak = stamps.psf.max((-1, -2), keepdims=True)
     psf = stamps.psf / np.where(peak > 0, peak, 1.0)
     scalars = np.concatenate([np.log(level), np.log(scale), electrons, np.log2(stamps.binning)[:, None]], axis=1)
     return {
-        "image": np.ascontiguousarray(np.moveaxis(image, 1, -1), np.float32),
-        "psf": np.ascontiguousarray(np.moveaxis(np.sign(psf) * np.sqrt(np.abs(psf)), 1, -1), np.float32),
+        "image": image,
+        "psf": np.ascontiguousarray(np.moveaxis(np.copysign(np.sqrt(np.abs(psf)), psf), 1, -1), np.float32),
         "scalars": scalars.astype(np.float32),
-        "moments": np.concatenate([_moments(x[:, band], ~mask[:, band]) for band in range(x.shape[1])], axis=1),
+        "moments": np.concatenate([_moments(x[:, band], good[:, band]) for band in range(bands)], axis=1),
     }
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from astroflow.errors import ConfigError, InputError
+from astroflow.posteriors.batches import BATCH
 from astroflow.posteriors.certificate import Certificate, likelihood_gaps
 from astroflow.posteriors.estimator import Estimator
 from astroflow.posteriors.familiarity import Familiarity, unfamiliar_correlation
@@ -106,13 +107,19 @@ class Posterior:
             If the pixel scale or the number of bands contradicts the bundle. Bad pixels, PSFs and noise become flags.
         """
         framed = frame(stamps, self.stamp, self.noise_correlation)
-        context, extra = self.estimator.encode(network_inputs(framed.stamps))
+        context, extra = self._encode(framed.stamps)
         snr = np.exp(extra["log_snr"].astype(np.float64))
-        flags = framed.flags | np.where(framed.usable, self.familiarity.flags(framed.stamps, context), 0)
+        flags = framed.flags | np.where(framed.usable, self.familiarity.flags(framed.stamps, context, framed.measured_psfs), 0)
         flags |= np.where(framed.usable, unfamiliar_correlation(framed.stamps, self.noise_correlation), 0)
         flags |= np.where(framed.usable & (snr < LOW_SNR), int(Flag.LOW_SNR), 0)
         fits, fitted = self._fit(framed, context, snr, least_snr)
         return Encoded(framed=framed, context=context, snr=np.where(framed.usable, snr, np.nan), flags=flags, fitted=fitted, fits=fits)
+
+    def _encode(self, stamps: Stamps) -> tuple[Array, dict[str, Array]]:
+        """Encode framed stamps batch by batch, so that inputs of thousands of them are never in memory at once."""
+        starts = range(0, max(len(stamps), 1), BATCH)
+        contexts, extras = zip(*(self.estimator.encode(network_inputs(stamps[i : i + BATCH])) for i in starts), strict=True)
+        return np.concatenate(contexts), {name: np.concatenate([extra[name] for extra in extras]) for name in extras[0]}
 
     def _fit(self, framed: Framed, context: Array, snr: Array, least_snr: float | None) -> tuple[Linearization | None, Array]:
         """Fit the rows that ask for it; those whose fit fails keep the network's own posterior."""

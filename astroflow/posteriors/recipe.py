@@ -14,6 +14,7 @@ from astroflow.config import Recipe
 from astroflow.errors import ConfigError, nearest
 
 Width = Annotated[int, pydantic.Field(ge=1, le=4096)]
+Blocks = Annotated[int, pydantic.Field(ge=0, le=8)]
 
 DEFAULT_CHANNELS: dict[str, tuple[int, ...]] = {"image": (16, 32, 64), "psf": (8, 16)}
 OTHER_CHANNELS = (16, 32)
@@ -26,8 +27,8 @@ class SummaryRecipe(Recipe):
     kind: Literal["residual"] = "residual"
     channels: dict[str, tuple[Width, ...]] = DEFAULT_CHANNELS
     """Channels of each stage, per image input; a stage halves the side. An input that is left out has its default."""
-    blocks: Annotated[int, pydantic.Field(ge=0, le=8)] = 1
-    """Residual blocks per stage."""
+    blocks: Blocks | Annotated[tuple[Blocks, ...], pydantic.Field(min_length=1)] = 1
+    """Residual blocks per stage; a list begins with the finest stage, where a block costs most, and its last holds for the stages left."""
     dense: tuple[Width, ...] = (192, 192)
     """Units of the dense layers that join all inputs."""
     context: Width = 32

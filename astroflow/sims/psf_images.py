@@ -5,7 +5,7 @@ finite sum is normalised and any centre is moved to the middle by a sub-pixel Fo
 All functions work on ``(N, B, h, w)`` arrays at once.
 """
 
-__all__ = ["PSFReport", "boxed", "measure_psf", "psf_at_stamp_scale", "tidy_psf"]
+__all__ = ["MEASURED", "PSFReport", "boxed", "measure_psf", "psf_at_stamp_scale", "tidy_psf"]
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -33,6 +33,10 @@ class PSFReport(NamedTuple):
     """``(N,)`` bool: the sum was off by more than 2 %."""
     recentred: np.ndarray
     """``(N,)`` bool: the centre was off by more than 0.1 pixel, or the sides were even."""
+    measured: dict[str, np.ndarray]
+    """``(N, B)`` each: `measure_psf` of the normalised images before they were moved."""
+    changed: np.ndarray
+    """``(N,)`` bool: moved, or replaced by a delta function, so that `measured` is not of `images`."""
 
 
 def _grid(h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
@@ -103,12 +107,13 @@ def _widened(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _weighted(flat: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return squared distances in units of the weight, and weighted images."""
-    yy, xx = _grid(*flat.shape[-2:])
+    # exponentials are most of the work, and a weight's seventh digit does not matter
+    yy, xx = (side.astype(np.float32) for side in _grid(*flat.shape[-2:]))
     wxx, wyy = _widened(found)
     wxy = found[4]
     det = np.maximum(wxx * wyy - wxy**2, 1e-4)
-    dx, dy = xx - found[0][:, None, None], yy - found[1][:, None, None]
-    a, b, c = ((v / det)[:, None, None] for v in (wyy, wxy, wxx))
+    x, y, a, b, c = (v.astype(np.float32)[:, None, None] for v in (found[0], found[1], wyy / det, wxy / det, wxx / det))
+    dx, dy = xx - x, yy - y
     rho2 = (a * dx - 2 * b * dy) * dx + c * dy**2
     return rho2, np.exp(-0.5 * np.minimum(rho2, 60.0)) * flat
 
@@ -203,6 +208,8 @@ def tidy_psf(psf: np.ndarray, *, recentre: bool = True) -> PSFReport:
         bad=~usable.all(1),
         renormalised=(usable & (np.abs(total - 1) > SUM_TOLERANCE)).any(1),
         recentred=(move & (off > CENTRE_TOLERANCE_PIX)).any(1) | np.full(n, even),
+        measured=m,
+        changed=(move | ~usable).any(1),
     )
 
 

@@ -39,6 +39,17 @@ def test_arrays_of_any_names_and_shapes_become_one_context(shapes):
     assert len({tuple(row) for row in context.numpy().tolist()}) == 6
 
 
+def test_blocks_may_differ_from_stage_to_stage():
+    def blocks(number, channels=(8, 8, 8)):
+        names = {layer.name for layer in network(blocks=number, channels=CHANNELS | {"image": channels}).model.layers}
+        return [sum(f"image_stage{stage}_block{b}" in names for b in range(5)) for stage in range(len(channels))]
+
+    assert blocks(2) == [2, 2, 2]
+    assert blocks([0, 1]) == [0, 1, 1]
+    assert blocks([0, 1, 3, 2]) == [0, 1, 3]
+    assert blocks([2, 0], (8,)) == [2]
+
+
 @pytest.mark.parametrize(("dense", "blocks"), [((), 0), ((12,), 0), ((12, 7, 7), 2)])
 def test_any_depth_works(dense, blocks):
     assert network(dense=dense, blocks=blocks)(arrays()).shape == (6, 5)

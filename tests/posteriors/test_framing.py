@@ -7,10 +7,11 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import astroflow.posteriors.framed_psfs as framed_psfs
 import astroflow.posteriors.framing as framing
 from astroflow.errors import InputError
 from astroflow.posteriors.flags import UNUSABLE, Flag
-from astroflow.posteriors.framing import apparent_radius, frame
+from astroflow.posteriors.framing import frame
 from astroflow.posteriors.inputs import network_inputs
 from astroflow.sims.correlation import binned_correlation, correlated_normals
 from astroflow.sims.distributions import LogUniform
@@ -18,6 +19,7 @@ from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.galaxies import SersicGalaxy
 from astroflow.sims.noise import RMSNoise
 from astroflow.sims.noise_correlation import CosmosCorrelation
+from astroflow.sims.psf_images import measure_psf
 from astroflow.sims.psfs import ImagePSF, MoffatPSF
 from astroflow.sims.simulator import Simulator
 from astroflow.sims.stamp import StampSpec
@@ -140,39 +142,6 @@ def test_binning_follows_the_galaxys_size(re_pixels, binning, flux):
     assert got.stamps.binning.tolist() == [binning]
     assert not got.flags[0] & Flag.CROPPED
     assert got.usable[0]
-
-
-@pytest.mark.parametrize("n", [0.7, 1.0, 4.0])
-@pytest.mark.parametrize("re_pixels", [6.0, 10.0, 15.0])
-def test_apparent_radius_is_near_the_half_light_radius_of_bright_galaxies(n, re_pixels):
-    image = picture(256, 256, re_pixels, flux=1e7, n=n)[0]
-    found = apparent_radius(image, np.full_like(image, RMS), np.zeros(image.shape, bool), 127.5, 127.5)
-    assert 0.7 * re_pixels < found < 1.3 * re_pixels
-
-
-def test_apparent_radius_of_nothing_is_small():
-    image = np.random.default_rng(0).normal(0, RMS, (64, 64))
-    assert apparent_radius(image, np.full_like(image, RMS), np.zeros(image.shape, bool), 31.5, 31.5) <= 3
-    assert apparent_radius(image * 0 - 1, np.full_like(image, RMS), np.zeros(image.shape, bool), 31.5, 31.5) == 1.0
-
-
-@pytest.mark.parametrize("sky", [-0.2, 0.1, 0.2])
-def test_a_residual_sky_does_not_make_a_small_galaxy_large(sky):
-    noise = np.random.default_rng(1).normal(0, RMS, (512, 512)).astype(np.float32)
-    image = picture(512, 512, 5.0, flux=1e4)[0] + noise
-    clean, lifted = (
-        apparent_radius(i, np.full_like(image, RMS), np.zeros(image.shape, bool), 255.5, 255.5) for i in (image, image + sky * RMS)
-    )
-    assert 3.0 < clean < 7.0
-    assert abs(lifted - clean) < 1.5
-
-
-def test_masks_do_not_change_the_apparent_radius_much():
-    image = picture(128, 128, 8.0, flux=1e5)[0]
-    mask = np.random.default_rng(0).random(image.shape) < 0.3
-    spoilt = np.where(mask, 1e6, image)
-    whole, holes = (apparent_radius(i, np.full_like(image, RMS), m, 63.5, 63.5) for i, m in ((image, mask & False), (spoilt, mask)))
-    assert abs(whole - holes) < 0.1 * whole
 
 
 def test_a_size_that_is_given_decides():
@@ -313,8 +282,8 @@ def test_what_is_no_psf_makes_the_row_unusable_and_its_neighbour_not(psf):
 
 def test_equal_psfs_are_tidied_once(monkeypatch):
     seen = []
-    real = framing.tidy_psf
-    monkeypatch.setattr(framing, "tidy_psf", lambda images, **options: seen.append(len(images)) or real(images, **options))
+    real = framed_psfs.tidy_psf
+    monkeypatch.setattr(framed_psfs, "tidy_psf", lambda images, **options: seen.append(len(images)) or real(images, **options))
     one, other, wide = psf_image(), psf_image(offset=(0.4, 0)), psf_image(31)
     got = framed(*[cutout(psf=p) for p in (one, other, one, wide, one.copy(), other, wide)])
     assert sorted(seen) == [1, 2]
@@ -323,6 +292,18 @@ def test_equal_psfs_are_tidied_once(monkeypatch):
     seen.clear()
     framed(*[cutout(picture(96, 96), psf=one, size_pixels=s) for s in (1.0, 5.0, 5.0)])
     assert sorted(seen) == [1, 1], "one for each binning"
+
+
+def test_psfs_are_measured_as_the_network_sees_them():
+    sharp = psf_image(width=33)
+    psfs = [psf_image(), psf_image(), psf_image(offset=(0.3, 0.2)), None, psf_image(15), np.zeros((1, 15, 15), np.float32)]
+    small = framed(*[cutout(psf=psf) for psf in psfs], cutout(psf=sharp, psf_oversampling=3), cutout(picture(96, 96), size_pixels=5.0))
+    native = frame(Stamps(images=np.random.default_rng(0).normal(size=(2, 32, 32)), psf=np.stack([psfs[4], psf_image(15, offset=(0.2, 0))]),
+                          rms=0.1, zero_point=27.0, pixel_scale_arcsec=0.2), SPEC)  # fmt: skip
+    for got in (small, native, small[np.array([5, 2])]):
+        expected = measure_psf(got.stamps.psf[:, 0])
+        for name, values in got.measured_psfs.items():
+            assert np.allclose(values, expected[name], atol=2e-5), name
 
 
 # -- pixels and noise --------------------------------------------------------------------------------------------------
@@ -622,3 +603,44 @@ def test_rows_are_sorted_by_what_their_psfs_are():
     framed = frame(cutouts, spec)
     assert [rows.tolist() for rows in framed.alike(np.arange(4))] == [[0, 3], [1], [2]]
     assert framed[np.array([0, 3])].fine_stamps().psf.shape == (2, 1, 17, 17)
+
+
+# -- stamps that are framed already -------------------------------------------------------------------------------------
+
+
+def sized_stamps():
+    """Stamps of the network's size with every oddity that framing knows, one a row, after two without any."""
+    rng = np.random.default_rng(3)
+    n = 14
+    images = np.repeat(picture(32, 32)[None], n, 0) + rng.normal(0, RMS, (n, 1, 32, 32)).astype(np.float32)
+    rms, mask, gain, binning = np.full_like(images, RMS), np.zeros(images.shape, bool), np.full(n, 100.0), np.ones(n, int)
+    mask[1, 0, 3:5, 7] = True
+    images[1, 0, 3, 7] = np.nan  # behind a mask
+    rms[1, 0, 4, 7] = -1
+    images[2, 0, 3, 3], images[3, 0, 3, 3], rms[4, 0, 3, 3] = np.nan, 2e30, 0.0
+    mask[5, 0, :, :12] = True  # more than a quarter
+    mask[6, 0, 14:18, 14:18] = True
+    images[7], mask[8], rms[9], gain[10] = 0.3, True, np.nan, -1.0
+    binning[11], binning[12] = 2, 4
+    images[13] = np.nan
+    return Stamps(images=images, psf=psf_image(15)[0], rms=rms, mask=mask, gain=gain, binning=binning, zero_point=26.0,
+                  pixel_scale_arcsec=0.2, band_present=np.arange(n)[:, None] != 0, ids=np.arange(n) + 5)  # fmt: skip
+
+
+@pytest.mark.parametrize("stated", [None, "typical", "own"])
+def test_stamps_with_nothing_to_do_are_framed_as_one_by_one(monkeypatch, stated):
+    stamps = sized_stamps()
+    kernel = np.array([[0.0, 0.2, 0.0], [0.3, 1.0, 0.3], [0.0, 0.2, 0.0]])
+    if stated == "own":
+        stamps = replace(stamps, noise_correlation=kernel)
+    options = (SPEC, kernel if stated == "typical" else None)
+    ready = framing._nothing_to_do(stamps, SPEC)
+    assert np.flatnonzero(ready).tolist() == [1, 5, 11, 12]
+    together = frame(stamps, *options)
+    monkeypatch.setattr(framing, "_nothing_to_do", lambda stamps, spec: np.zeros(len(stamps), bool))
+    alone = frame(stamps, *options)
+    assert together.stamps == alone.stamps
+    assert np.array_equal(together.flags, alone.flags)
+    assert together.flags[5] & Flag.MASKED
+    assert together.notes == alone.notes
+    assert np.array_equal(together.shift_arcsec, alone.shift_arcsec)
