@@ -29,7 +29,7 @@ BINS = ((5, 10), (10, 30), (30, 100), (100, 300), (300, 1000))
 N_PARTS, RE_PARTS = 3, 4
 """A galaxy of each third of the prior of n and each quarter of that of re, in each bin of S/N."""
 SEED = 20_261
-CHAINS, WARM_UP, DRAWS, KEPT = 4, 300, 600, 2000
+CHAINS, WARM_UP, DRAWS, KEPT = 4, 500, 1000, 2000
 CANDIDATES = 20_000
 
 

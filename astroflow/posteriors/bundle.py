@@ -304,8 +304,8 @@ def _golden(posterior: Posterior, stamps: Stamps) -> dict[str, Array]:
     given = {"features": fits.features, "point": fits.point, "factor": fits.factor}
     # its flow is checked by densities: compiling fit and sampler takes longer than loading a bundle should
     draws = posterior.linearized.sample(fits, noise)
-    density = posterior.linearized.log_prob(draws, fits)
-    return golden | {f"linearized/{name}": value for name, value in (given | {"draws": draws, "density": density}).items()}
+    answers = {"draws": draws, "density": posterior.linearized.log_prob(draws, fits), "share": posterior.linearized.share(fits)}
+    return golden | {f"linearized/{name}": value for name, value in (given | answers).items()}
 
 
 def _answers(estimator: Estimator, inputs: dict[str, Array], noise: Array) -> dict[str, Array]:
@@ -323,7 +323,9 @@ def _check_golden(estimator: Estimator, linearized: LinearizedStage | None, gold
     expected["context"] = (n, estimator.architecture.summary.context)
     if linearized is not None:
         p = estimator.dimensions
-        shapes = {"features": (n, linearized.length), "point": (n, p), "factor": (n, p, p), "draws": draws, "density": draws[:2]}
+        shapes = {
+            "features": (n, linearized.length), "point": (n, p), "factor": (n, p, p), "draws": draws, "density": draws[:2], "share": (n,),
+        }  # fmt: skip
         expected |= {f"linearized/{name}": shape for name, shape in shapes.items()}
     _check_tensors(golden, expected, folder / FILES[2])
     answers = _answers(estimator, {name: golden[f"inputs/{name}"] for name in estimator.shapes}, golden["noise"])
@@ -331,6 +333,7 @@ def _check_golden(estimator: Estimator, linearized: LinearizedStage | None, gold
         features, point, factor = (golden[f"linearized/{name}"] for name in ("features", "point", "factor"))
         fits = Linearization(features, point, factor, converged=np.ones(n, bool))
         answers["linearized/density"] = linearized.log_prob(golden["linearized/draws"], fits)
+        answers["linearized/share"] = linearized.share(fits)
     for name, value in answers.items():
         scale = max(1.0, float(np.abs(golden[name]).max()))
         worst = float(np.abs(value - golden[name]).max()) / scale

@@ -5,7 +5,8 @@ improved by a few Gauss-Newton steps (`astroflow.sims.fitting`), which give a po
 covariance there, and theta is whitened by them: :math:`z = L^T (u - \hat u)`, about standard normal whatever the signal-to-noise. A
 conditional flow models z given the context, the point, the factor, the last step and chi-squared. It is trained on the full
 simulator, so whatever the fit gets wrong (curved posteriors, fits that have not converged, systematics that the model lacks) is
-a matter of widths and shapes of z that it learns. The fit is a summary of the image like any other.
+a matter of widths and shapes of z that it learns. The fit is a summary of the image like any other. A share of the draws stays the
+network's own (`gate`).
 
 Far tails are squashed, :math:`y = s\,\mathrm{arsinh}(z / s)`, so that a fit that went astray does not dominate.
 """
@@ -22,6 +23,7 @@ from tensorflow_probability import bijectors as tfb
 
 from astroflow.networks.flow_kinds import build_flow
 from astroflow.posteriors.batches import DRAWS, in_batches, side_by_side
+from astroflow.posteriors.gate import Gate
 from astroflow.posteriors.recipe import LinearizedRecipe
 from astroflow.sims.fitting import FURTHEST, LinearFit, gauss_newton
 from astroflow.sims.fourier.engine import FourierEngine
@@ -95,6 +97,7 @@ class LinearizedStage:
         self.length = context + 3 * self.dimensions + len(self._lower[0]) + 1
         self.flow = build_flow(dimensions=self.dimensions, context=self.length, seed=seed, **recipe.flow.model_dump())
         self.scale = _FeatureScale(self.length)
+        self.gate = Gate(self.length, seed)
         self._fit_lane = tf.function(
             gauss_newton(engine, prior, recipe.steps, stamp.size, stamp.zero_point), jit_compile=True, autograph=False
         )
@@ -102,18 +105,19 @@ class LinearizedStage:
         self._fit = tf.function(lambda *given: side_by_side(self._fit_lane, *given), autograph=False)
         self._sample = tf.function(lambda *given: side_by_side(self._sample_lane, *given), autograph=False)
         self._log_prob = tf.function(self.log_prob_graph, reduce_retracing=True)
+        self._share = tf.function(lambda features: [self.gate(self.scale(features))])
 
     # -- variables -----------------------------------------------------------------------------------------------
 
     @property
     def variables(self) -> dict[str, Any]:
         """Every variable by a name that depends on the recipe alone."""
-        layers: list[Any] = [*self.flow.conditioners, self.scale]
+        layers: list[Any] = [*self.flow.conditioners, self.scale, self.gate]
         return {f"{layer.name}/{v.path.split('/')[-1]}": v for layer in layers for v in layer.variables}
 
     @property
     def trainable_variables(self) -> list[Any]:
-        """Variables that training changes."""
+        """Variables of the flow."""
         return [v for layer in self.flow.conditioners for v in layer.trainable_variables]
 
     # -- graphs --------------------------------------------------------------------------------------------------
@@ -193,6 +197,11 @@ class LinearizedStage:
         """Log density ``(N, S)`` of `theta` ``(N, S, P)`` in physical units; minus infinity outside the bounds."""
         (value,) = in_batches(lambda *rows: [self._log_prob(*rows)], np.asarray(theta, np.float32), fits.features, fits.point, fits.factor)
         return np.where(np.isfinite(value), value, -np.inf)
+
+    def share(self, fits: Linearization) -> Array:
+        """Return the share ``(N,)`` of the posterior that is the network's own."""
+        (share,) = in_batches(self._share, fits.features)
+        return np.asarray(share)
 
 
 class _FeatureScale(keras.layers.Layer):

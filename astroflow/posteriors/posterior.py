@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import special
 
 from astroflow.errors import ConfigError, InputError
 from astroflow.posteriors.batches import BATCH
@@ -20,6 +21,7 @@ from astroflow.posteriors.estimator import Estimator
 from astroflow.posteriors.familiarity import Familiarity, unfamiliar_correlation
 from astroflow.posteriors.flags import Flag, quality
 from astroflow.posteriors.framing import Framed, frame
+from astroflow.posteriors.gate import log_mixture
 from astroflow.posteriors.inputs import network_inputs
 from astroflow.posteriors.linearized import Linearization, LinearizedStage
 from astroflow.posteriors.reweight import Reweighted, reweight
@@ -168,8 +170,22 @@ class Posterior:
         plain, draws = ~encoded.fitted, np.empty(noise.shape, np.float32)
         draws[plain] = self.estimator.sample(encoded.context[plain], noise[plain])
         if self.linearized is not None and encoded.fits is not None:
-            draws[encoded.fitted] = self.linearized.sample(encoded.fits, noise[encoded.fitted])
+            fitted = encoded.fitted
+            draws[fitted] = self.linearized.sample(encoded.fits, noise[fitted])
+            self._mix_in(draws, noise, encoded, self.linearized.share(encoded.fits), seed)
         return draws
+
+    def _mix_in(self, draws: Array, noise: Array, encoded: Encoded, share: Array, seed: int) -> None:
+        """Put draws of the network's own ``(N, S, P)`` among those of fitted rows, as many as their `share` says, in place."""
+        rows = np.flatnonzero(encoded.fitted)
+        chance = standard_normals(seed, "share", encoded.framed.stamps.ids[rows], noise.shape[1:2])
+        own = special.ndtr(chance) < share[:, None]
+        # they are few, so only as many are drawn as the row with the most wants; which is where in a row depends on that row alone
+        places = np.argsort(~own, axis=1, kind="stable")[:, : max(own.sum(1).max(), 1)]
+        drawn = self.estimator.sample(encoded.context[rows], noise[rows[:, None], places])
+        wanted = np.take_along_axis(own, places, 1)
+        which = np.broadcast_to(rows[:, None], places.shape)
+        draws[which[wanted], places[wanted]] = drawn[wanted]
 
     def log_prob(self, theta: Array, stamps: Stamps | Sequence[Cutout] | Encoded) -> Array:
         """Log posterior density of `theta` ``(N, S, P)`` or ``(N, P)``; ``(N, S)`` or ``(N,)``, per physical unit.
@@ -192,10 +208,10 @@ class Posterior:
         """Return the log density ``(N, S)`` of `theta` ``(N, S, P)`` whose offsets count from the frame's centre."""
         inside = self.parameters.prior.contains(theta.astype(np.float64))
         safe = np.where(inside[..., None], theta, self._typical)
-        plain, out = ~encoded.fitted, np.empty(inside.shape, np.float32)
-        out[plain] = self.estimator.log_prob(safe[plain], encoded.context[plain])
+        out = self.estimator.log_prob(safe, encoded.context)
         if self.linearized is not None and encoded.fits is not None:
-            out[encoded.fitted] = self.linearized.log_prob(safe[encoded.fitted], encoded.fits)
+            fitted, share = encoded.fitted, self.linearized.share(encoded.fits)[:, None]
+            out[fitted] = log_mixture(share, out[fitted], self.linearized.log_prob(safe[fitted], encoded.fits))
         return np.where(inside, out, -np.inf)
 
     def certify(self, stamps: Stamps | Sequence[Cutout] | Encoded, n_draws: int = 256, seed: int = 0) -> Certificate:

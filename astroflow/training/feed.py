@@ -8,6 +8,7 @@ block's place, which is what makes a resumed training equal to an undisturbed on
 __all__ = ["Batch", "GalaxyFeed", "SimulationFeed", "as_batch", "batches_of"]
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +20,7 @@ from astroflow.posteriors.inputs import network_inputs
 from astroflow.randomness import generator
 from astroflow.sims.simulator import Simulator
 from astroflow.sims.symmetry import turn_images
+from astroflow.training.together import made_together
 from astroflow.training.training_set import TrainingSet
 from astroflow.types import Array, Noiseless, Simulation
 
@@ -56,11 +58,11 @@ def as_batch(simulation: Simulation) -> Batch:
     return network_inputs(simulation.stamps) | {"theta": simulation.theta, "auxiliary": snr}
 
 
-def batches_of(simulation: Simulation, size: int, first: int) -> Iterator[Batch]:
-    """Cut a block of simulations into batches, from the batch `first` on."""
+def batches_of(draw: Callable[[], Simulation], size: int, first: int) -> list[Batch]:
+    """Draw a block of simulations and cut it into batches, from the batch `first` on."""
+    simulation = draw()
     block = as_batch(simulation)
-    for start in range(first * size, len(simulation), size):
-        yield {name: values[start : start + size] for name, values in block.items()}
+    return [{name: values[start : start + size] for name, values in block.items()} for start in range(first * size, len(simulation), size)]
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,13 @@ class SimulationFeed:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from the batch `first` on."""
-        for step, draw in self._blocks(epoch):
-            if step + BLOCK_BATCHES <= first:
-                continue
-            yield from batches_of(draw(), self.batch_size, max(first - step, 0))
+        wanted = ((step, draw) for step, draw in self._blocks(epoch) if step + BLOCK_BATCHES > first)
+        makers = (functools.partial(batches_of, draw, self.batch_size, max(first - step, 0)) for step, draw in wanted)
+        return itertools.chain.from_iterable(made_together(makers))
 
     def blocks(self, epoch: int) -> Iterator[Simulation]:
         """Yield the simulations of an epoch, some batches at a time."""
-        return (draw() for _, draw in self._blocks(epoch))
+        return made_together(draw for _, draw in self._blocks(epoch))
 
     def _blocks(self, epoch: int) -> Iterator[tuple[int, Callable[[], Simulation]]]:
         """Yield the number of each block's first batch, and what draws the block."""
@@ -131,15 +132,15 @@ class SimulationFeed:
         groups: list[tuple[int, int]] = self._groups  # type: ignore[attr-defined]
         step = 0
         for g in rng.permutation(len(groups)).tolist():
-            size = groups[g][1] - groups[g][0]
+            size, clean = groups[g][1] - groups[g][0], self._group(*groups[g])
             order = rng.permutation(size)[: size // self.batch_size * self.batch_size]
             for start in range(0, len(order), self.batch_size * BLOCK_BATCHES):
                 rows = order[start : start + self.batch_size * BLOCK_BATCHES]
-                yield step, functools.partial(self._observed, groups[g], rows, generator(self.seed, "feed block", epoch, g, start))
+                yield step, functools.partial(self._observed, clean, rows, generator(self.seed, "feed block", epoch, g, start))
                 step += len(rows) // self.batch_size
 
-    def _observed(self, group: tuple[int, int], rows: Array, rng: np.random.Generator) -> Simulation:
-        return self.simulator.observe(self._turned(_picked(self._group(*group), rows), rng), rng)
+    def _observed(self, clean: Noiseless, rows: Array, rng: np.random.Generator) -> Simulation:
+        return self.simulator.observe(self._turned(_picked(clean, rows), rng), rng)
 
     def held_out(self) -> Simulation:
         """Return the held-out simulations, observed once and for all."""

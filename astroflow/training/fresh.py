@@ -7,14 +7,17 @@ object at a time are drawn from a pool, which is new in each epoch. `MixedFeed` 
 
 __all__ = ["FreshFeed", "MixedFeed"]
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 
 from astroflow.errors import ConfigError
 from astroflow.randomness import generator
 from astroflow.sims.psfs import NumericPopulation, PSFDraw
 from astroflow.sims.simulator import Simulator
 from astroflow.training.feed import BLOCK_BATCHES, Batch, SimulationFeed, batches_of
+from astroflow.training.together import made_together
 from astroflow.types import Simulation
 
 POOL = 512
@@ -64,15 +67,22 @@ class FreshFeed:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from the batch `first` on."""
-        for start in range(first // BLOCK_BATCHES * BLOCK_BATCHES, self.steps_per_epoch, BLOCK_BATCHES):
-            yield from batches_of(self._block(epoch, start), self.batch_size, max(first - start, 0))
+        starts = range(first // BLOCK_BATCHES * BLOCK_BATCHES, self.steps_per_epoch, BLOCK_BATCHES)
+        makers = (
+            partial(batches_of, draw, self.batch_size, max(first - k, 0))
+            for k, draw in zip(starts, self._draws(epoch, starts), strict=True)
+        )
+        return chain.from_iterable(made_together(makers))
 
     def blocks(self, epoch: int) -> Iterator[Simulation]:
         """Yield the simulations of an epoch, some batches at a time."""
-        return (self._block(epoch, start) for start in range(0, self.steps_per_epoch, BLOCK_BATCHES))
+        return made_together(self._draws(epoch, range(0, self.steps_per_epoch, BLOCK_BATCHES)))
 
-    def _block(self, epoch: int, start: int) -> Simulation:
-        return self._drawn("fresh", epoch, start, min(BLOCK_BATCHES, self.steps_per_epoch - start) * self.batch_size)
+    def _draws(self, epoch: int, starts: Iterable[int]) -> Iterator[Callable[[], Simulation]]:
+        """Yield what draws the block of each of the first batches `starts`."""
+        self._pool("fresh", epoch)
+        for start in starts:
+            yield partial(self._drawn, "fresh", epoch, start, min(BLOCK_BATCHES, self.steps_per_epoch - start) * self.batch_size)
 
     def held_out(self) -> Simulation:
         """Return simulations that training never sees."""

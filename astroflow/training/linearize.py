@@ -1,7 +1,7 @@
 """Training the linearised stage: the finished network's answers are fitted, and the stage's flow learns what the fits leave open.
 
 Simulations come from the same feed as the network's, whole and with every systematic; only the fit is simplified. The network
-is not touched.
+is not touched. Last, the gate learns from simulations of its own which of the two to believe, and how much.
 """
 
 __all__ = ["fit_linearized"]
@@ -9,6 +9,7 @@ __all__ = ["fit_linearized"]
 import numpy as np
 
 from astroflow.posteriors.estimator import Estimator
+from astroflow.posteriors.gate import log_mixture
 from astroflow.posteriors.inputs import network_inputs
 from astroflow.posteriors.linearized import Linearization, LinearizedStage
 from astroflow.training.feed import GalaxyFeed
@@ -17,6 +18,9 @@ from astroflow.training.recipe import TrainingRecipe
 from astroflow.types import Array, Progress, Simulation
 
 ROUNDS = 20
+GATE_ROUNDS = 20
+GATED = 32_768
+"""At most so many simulations, which the flow has not seen, teach the gate."""
 
 
 def fit_linearized(
@@ -28,7 +32,7 @@ def fit_linearized(
     seed: int,
     progress: Progress | None = None,
 ) -> float:
-    """Fit the flow of a linearised stage, in place.
+    """Fit the flow and the gate of a linearised stage, in place.
 
     Parameters
     ----------
@@ -37,7 +41,7 @@ def fit_linearized(
     estimator : Estimator
         Trained.
     feed : GalaxyFeed
-        Training simulations; `recipe.linearized` epochs of it, those that follow the polishing's.
+        Training simulations; `recipe.linearized` epochs of it, those that follow the polishing's, and one more for the gate.
     held_out : Simulation
         What the result is scored on.
     recipe : TrainingRecipe
@@ -50,7 +54,7 @@ def fit_linearized(
     Returns
     -------
     float
-        Held-out log score, nats per object.
+        Held-out log score of the mixture of both, nats per object.
     """
     first = recipe.epochs + recipe.polish
     total = recipe.linearized * feed.steps_per_epoch
@@ -70,9 +74,50 @@ def fit_linearized(
     def score() -> float:
         return float(np.mean(stage.log_prob(held_out.theta[:, None], held), dtype=np.float64))
 
-    return fit_flow(
+    fit_flow(
         lambda y, features: stage.flow.log_prob(y, stage.scale(features)), stage.trainable_variables, arrays, score,
         stage="linearized", rounds=ROUNDS, clip_norm=recipe.clip_norm, seed=seed, progress=progress,
+    )  # fmt: skip
+    return _fit_gate(stage, estimator, feed, first + recipe.linearized, held_out, recipe, seed, progress)
+
+
+def _fit_gate(
+    stage: LinearizedStage,
+    estimator: Estimator,
+    feed: GalaxyFeed,
+    epoch: int,
+    held_out: Simulation,
+    recipe: TrainingRecipe,
+    seed: int,
+    progress: Progress | None,
+) -> float:
+    """Fit the gate to simulations of an epoch that the flow has not seen; the held-out score of the mixture."""
+
+    def densities(simulation: Simulation) -> tuple[Array, Array, Array]:
+        """Return both log densities at the truth, the network's own first, and the features."""
+        context, _ = estimator.encode(network_inputs(simulation.stamps))
+        fits = stage.fit(context, estimator.guess(context), simulation.stamps)
+        theta = simulation.theta[:, None]
+        return estimator.log_prob(theta, context)[:, 0], stage.log_prob(theta, fits)[:, 0], fits.features
+
+    parts: list[tuple[Array, Array, Array]] = []
+    for simulation in feed.blocks(epoch):
+        parts.append(densities(simulation))
+        if sum(len(part[0]) for part in parts) >= GATED:
+            break
+    own, linear, features = (np.concatenate(values) for values in zip(*parts, strict=True))
+    held_own, held_linear, held_features = densities(held_out)
+    # a truth that rounding has put on a bound tells neither from the other
+    known = np.isfinite(own) & np.isfinite(linear)
+
+    def score() -> float:
+        share = np.asarray(stage.gate(stage.scale(held_features)))
+        return float(np.mean(log_mixture(share, held_own, held_linear), dtype=np.float64))
+
+    return fit_flow(
+        lambda advantage, features: stage.gate.log_gain(advantage, stage.scale(features)), stage.gate.trainable_variables,
+        {"advantage": (own - linear)[known], "features": features[known]}, score,
+        stage="gate", rounds=GATE_ROUNDS, clip_norm=recipe.clip_norm, seed=seed, progress=progress,
     )  # fmt: skip
 
 

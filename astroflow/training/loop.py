@@ -86,6 +86,7 @@ class _Loop:
     def __init__(self, estimator: Estimator, feed: Feed, recipe: TrainingRecipe) -> None:
         self.estimator, self.feed, self.recipe = estimator, feed, recipe
         self.variables = estimator.trainable_variables
+        self.ahead = bool(tf.config.list_physical_devices("GPU"))
         steps = recipe.epochs * feed.steps_per_epoch
         if steps < 1:
             raise AstroflowError("the training set is smaller than one batch: simulate more, or lower `training.batch_size`")
@@ -178,8 +179,12 @@ class _Loop:
         return len(scores) > self.recipe.patience and int(np.argmax(scores)) < len(scores) - self.recipe.patience
 
     def _batches(self, epoch: int, done: int) -> Iterator[Any]:
-        """Yield the batches of an epoch after the first `done`; another thread prepares them."""
+        """Yield the batches of an epoch after the first `done`; where a GPU takes the steps, the next ones are prepared beside it."""
         source = iter(self.feed.epoch(epoch, done))
+        if not self.ahead:
+            for batch in source:
+                yield {name: tf.constant(value, tf.float32) for name, value in batch.items()}
+            return
         first = next(source)
         failures: list[Exception] = []
 

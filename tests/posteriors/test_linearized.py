@@ -10,9 +10,11 @@ import tensorflow as tf
 import astroflow.posteriors.bundle as bundle
 from astroflow.errors import BundleError, ConfigError
 from astroflow.posteriors.bundle import BundleConfig, build_linearized, load_posterior, save_bundle
+from astroflow.posteriors.gate import LEAST, Gate
 from astroflow.posteriors.inputs import network_inputs
 from astroflow.posteriors.linearized import SQUASH
 from astroflow.posteriors.recipe import Architecture, LinearizedRecipe
+from astroflow.training.flow_fit import fit_flow
 from astroflow.training.fresh import FreshFeed
 from astroflow.training.linearize import fit_linearized
 from astroflow.training.recipe import TrainingRecipe
@@ -122,6 +124,72 @@ def test_rows_are_fitted_from_a_signal_to_noise_on_and_alone_as_in_company(train
     np.testing.assert_array_equal(log_prob[some.fitted], posterior.log_prob(draws["some"], everything)[some.fitted])
     picked = some[np.array([5, 33, 2])]
     np.testing.assert_array_equal(posterior.sample(picked, 20, seed=3), draws["some"][[5, 33, 2]])
+
+
+def test_draws_and_densities_are_those_of_the_mixture(trained, fits, monkeypatch):
+    posterior, _, held_out = trained
+    stage, stamps = posterior.linearized, held_out.stamps[:40]
+    shares = np.linspace(0.05, 0.9, 40).astype(np.float32)
+    monkeypatch.setattr(stage, "share", lambda fits: shares[: len(fits)])
+    encoded, plain = posterior.encode(stamps), posterior.encode(stamps, least_snr=np.inf)
+    draws, own = (posterior.frame_draws(e, 300, seed=5) for e in (encoded, plain))
+    monkeypatch.setattr(stage, "share", lambda fits: np.zeros(len(fits)))
+    linear = posterior.frame_draws(encoded, 300, seed=5)
+    of_network = (draws == own).all(-1)
+    assert (of_network | (draws == linear).all(-1)).all(), "every draw is one of the two"
+    assert np.abs(of_network.mean(1) - shares).max() < 4 * np.sqrt(0.25 / 300)
+    monkeypatch.setattr(stage, "share", lambda fits: shares[: len(fits)])
+    theta = draws[:, :7]
+    expected = np.log(
+        shares[:, None] * np.exp(posterior.frame_log_prob(theta, plain).astype(float))
+        + (1 - shares[:, None]) * np.exp(stage.log_prob(theta, encoded.fits).astype(float))
+    )
+    np.testing.assert_allclose(posterior.frame_log_prob(theta, encoded), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_the_gate_believes_whom_the_truth_favours():
+    """Where each of the two densities is the right one is known here; and neither is ever left out."""
+    features = np.random.default_rng(1).normal(size=(16384, 5)).astype(np.float32)
+    gate = Gate(5, seed=0)
+    better = features[:, 0] > 0
+    arrays = {"advantage": np.where(better, 3.0, -3.0), "features": features}
+
+    def gain(advantage, features):
+        return gate.log_gain(tf.constant(advantage, tf.float32), tf.constant(features))
+
+    before = np.mean(gain(**arrays))
+    score = fit_flow(gate.log_gain, gate.trainable_variables, arrays, lambda: float(np.mean(gain(**arrays))), stage="gate", rounds=20,
+                     clip_norm=10.0, seed=0)  # fmt: skip
+    assert score > before + 0.5
+    share = np.asarray(gate(features))
+    assert np.quantile(share[features[:, 0] > 0.5], 0.1) > 0.8
+    assert np.quantile(share[features[:, 0] < -0.5], 0.9) < 0.2
+    assert (np.asarray(gate(1e4 * features)) >= LEAST).all()
+    assert (np.asarray(gate(1e4 * features)) <= 1 - LEAST).all()
+
+
+def test_a_hole_of_the_linearised_posterior_is_covered(trained, monkeypatch):
+    """A flow that is three times too narrow in a fifth of a posterior's directions fails its certificates; a share of the network's helps."""
+    posterior, _, held_out = trained
+    stage = posterior.linearized
+    rows = np.flatnonzero((held_out.stamps.binning == 1) & (held_out.snr < 30))[:20]
+    encoded = posterior.encode(held_out.stamps[rows])
+    sample, log_prob = stage.sample, stage.log_prob
+    narrow = np.ones(len(posterior.parameters), np.float32)
+    narrow[0] = 0.3
+    monkeypatch.setattr(stage, "sample", lambda fits, noise: sample(fits, noise * narrow))
+
+    def density(theta, fits):
+        z = np.stack([stage.whiten(theta[:, s], fits) for s in range(theta.shape[1])], 1)
+        base = np.asarray(stage.flow.inverse(tf.constant(z), stage.scale(tf.constant(fits.features))[:, None])[0])
+        return log_prob(theta, fits) + np.log(1 / 0.3) - 0.5 * (base[..., 0] ** 2) * (1 / 0.09 - 1)
+
+    monkeypatch.setattr(stage, "log_prob", density)
+    least = {}
+    for share in (0.0, 0.2):
+        monkeypatch.setattr(stage, "share", lambda fits, share=share: np.full(len(fits), max(share, 1e-12)))
+        least[share] = np.quantile(posterior.certify(encoded, n_draws=256, seed=2).k_hat, 0.5)
+    assert least[0.2] < least[0.0] - 0.1
 
 
 def test_fits_that_fail_leave_the_networks_own_answer(trained, monkeypatch):
