@@ -1,8 +1,8 @@
-"""astroflow's posteriors of the stamps, and what they cost: plain, linearised, certified. Run in astroflow's environment.
+"""astroflow's posteriors of the stamps, and what they cost: plain, linearised, certified, refined. Run in astroflow's environment.
 
 All galaxies go through at once, as in a catalog; the first pass compiles and is counted apart, as the difference to a second one. Lines
 of the output are those of `fit_pysersic`; rows without a verdict OK on the inference are left out of `certified`, whose draws
-are those of the linearised posterior.
+are those of the linearised posterior, and rows that the budget was too small for out of `refined`.
 """
 
 import argparse
@@ -34,20 +34,25 @@ def main() -> None:
     )  # fmt: skip
 
     def infer(method: str):
+        """Return draws, and which rows have an answer."""
         encoded = posterior.encode(stamps, least_snr=np.inf if method == "plain" else 0.0)
+        if method == "refined":
+            refined = posterior.refine(encoded, given.draws, seed=1)
+            return refined.draws, refined.method > 0
         draws = posterior.sample(encoded, given.draws, seed=1)
-        return draws, posterior.certify(encoded, given.draws, seed=1) if method == "certified" else None
+        return draws, posterior.certify(encoded, given.draws, seed=1).inference == 1 if method == "certified" else np.ones(
+            len(stamps), bool
+        )
 
     lines = []
-    for method in ("plain",) if posterior.linearized is None else ("plain", "linearised", "certified"):
+    for method in ("plain",) if posterior.linearized is None else ("plain", "linearised", "certified", "refined"):
         walls, cpus = [], []
         for _ in range(2):
             start, cpu = time.perf_counter(), time.process_time()
-            draws, certificate = infer(method)
+            draws, passed = infer(method)
             walls.append((time.perf_counter() - start) / len(stamps))
             cpus.append((time.process_time() - cpu) / len(stamps))
         values = compared_from_astroflow(dict(zip(posterior.parameters.names, np.moveaxis(draws.astype(np.float64), -1, 0), strict=True)))
-        passed = np.ones(len(stamps), bool) if certificate is None else certificate.inference == 1
         for i in np.flatnonzero(passed).tolist():
             lines.append({
                 "galaxy": i, "method": f"astroflow {method}", "estimate": values[i].mean(0).tolist(), "sd": values[i].std(0).tolist(),
