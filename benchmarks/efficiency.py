@@ -16,8 +16,8 @@ import_tensorflow()
 import numpy as np  # noqa: E402
 
 from astroflow.posteriors.bundle import load_posterior  # noqa: E402
-from astroflow.posteriors.certificate import Verdict  # noqa: E402
-from astroflow.posteriors.refine import Method  # noqa: E402
+from astroflow.posteriors.exact.certificate import Verdict  # noqa: E402
+from astroflow.posteriors.exact.refine import Method  # noqa: E402
 from astroflow.sims.recipe import simulator_from_data  # noqa: E402
 
 BINS = ((5, 10), (10, 30), (30, 100), (100, 300), (300, 1000))

@@ -19,8 +19,8 @@ import numpy as np  # noqa: E402
 from scipy import special, stats  # noqa: E402
 
 from astroflow.diagnostics.reference import LEVELS_PER_RMS, ReferencePosteriors, load_reference, observed, wasserstein  # noqa: E402
-from astroflow.posteriors.nuts import sample_nuts  # noqa: E402
-from astroflow.posteriors.starts import dispersed_starts  # noqa: E402
+from astroflow.posteriors.exact.nuts import sample_nuts  # noqa: E402
+from astroflow.posteriors.exact.starts import dispersed_starts  # noqa: E402
 from astroflow.sims.likelihood import PixelLikelihood  # noqa: E402
 from astroflow.sims.recipe import simulator_data, simulator_from_data  # noqa: E402
 

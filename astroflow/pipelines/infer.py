@@ -21,10 +21,10 @@ from astroflow.files import clear_stages
 from astroflow.pipelines.progress import reporter
 from astroflow.pipelines.scheduler import bounded, cluster, prepare_workers
 from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_counts, prepare_worker, read_part
-from astroflow.posteriors.certificate import LEAST_DRAWS, likelihood_gaps
-from astroflow.posteriors.population import PopulationVerdict, judge_population
-from astroflow.posteriors.refine import least_budget
-from astroflow.posteriors.residuals import DIRECTIONS
+from astroflow.posteriors.exact.certificate import LEAST_DRAWS, likelihood_gaps
+from astroflow.posteriors.exact.population import PopulationVerdict, judge_population
+from astroflow.posteriors.exact.refine import least_budget
+from astroflow.posteriors.exact.residuals import DIRECTIONS
 from astroflow.provenance import provenance, write_json
 
 ROWS_PER_PARTITION = 2000

@@ -19,8 +19,8 @@ from astroflow.plots.corner import plot_corner
 from astroflow.plots.residual import plot_residual
 from astroflow.plots.style import save_figure
 from astroflow.posteriors.bundle import load_posterior
-from astroflow.posteriors.certificate import Certificate, Verdict, likelihood_gaps
-from astroflow.posteriors.certify import recertified
+from astroflow.posteriors.exact.certificate import Certificate, Verdict, likelihood_gaps
+from astroflow.posteriors.exact.certify import recertified
 from astroflow.posteriors.flags import UNUSABLE, flag_names
 from astroflow.posteriors.posterior import Posterior
 from astroflow.provenance import provenance, write_json

@@ -20,8 +20,8 @@ from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table, w
 from astroflow.catalogs.sky import SkyFrame
 from astroflow.catalogs.sources import Partition, Source
 from astroflow.errors import BundleError, InputError
-from astroflow.posteriors.certificate import Verdict
-from astroflow.posteriors.certify import recertified
+from astroflow.posteriors.exact.certificate import Verdict
+from astroflow.posteriors.exact.certify import recertified
 from astroflow.sims.recipe import simulator_from_data
 from astroflow.sims.simulator import Simulator
 from astroflow.training.training_set import TrainingSet

@@ -27,11 +27,11 @@ from astroflow.config import Recipe
 from astroflow.errors import BundleError, ConfigError, InputError, OutputError
 from astroflow.files import atomic_write, clear_stages, is_stage
 from astroflow.posteriors.estimator import Estimator
+from astroflow.posteriors.exact.prior_target import prior_bijector
 from astroflow.posteriors.familiarity import Familiarity
 from astroflow.posteriors.inputs import input_shapes, network_inputs
 from astroflow.posteriors.linearized import Linearization, LinearizedStage
 from astroflow.posteriors.posterior import Posterior
-from astroflow.posteriors.prior_target import prior_bijector
 from astroflow.posteriors.recipe import Architecture
 from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.noise_correlation import ValuesCorrelation

@@ -16,15 +16,15 @@ from scipy import special
 
 from astroflow.errors import ConfigError, InputError
 from astroflow.posteriors.batches import BATCH
-from astroflow.posteriors.certificate import Certificate, likelihood_gaps
 from astroflow.posteriors.estimator import Estimator
+from astroflow.posteriors.exact.certificate import Certificate, likelihood_gaps
+from astroflow.posteriors.exact.reweight import Reweighted, reweight
 from astroflow.posteriors.familiarity import Familiarity, unfamiliar_correlation
 from astroflow.posteriors.flags import Flag, quality
 from astroflow.posteriors.framing import Framed, frame
 from astroflow.posteriors.gate import log_mixture
 from astroflow.posteriors.inputs import network_inputs
 from astroflow.posteriors.linearized import Linearization, LinearizedStage
-from astroflow.posteriors.reweight import Reweighted, reweight
 from astroflow.posteriors.summary import leans_on_bound, summarize_draws
 from astroflow.randomness import standard_normals
 from astroflow.sims.fourier.engine import FourierEngine
@@ -38,7 +38,7 @@ from astroflow.types import Array, Cutout, Stamps
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from astroflow.posteriors.refine import Refinement
+    from astroflow.posteriors.exact.refine import Refinement
 
 LOW_SNR = 5.0
 
@@ -236,7 +236,7 @@ class Posterior:
         InputError
             If `n_draws` is below 16, too few to say anything.
         """
-        from astroflow.posteriors.certify import certify
+        from astroflow.posteriors.exact.certify import certify
 
         if n_draws < 16:
             raise InputError(f"`n_draws` must be at least 16 to weigh draws; got {n_draws}")
@@ -277,8 +277,8 @@ class Posterior:
         InputError
             If `n_draws` is below 1, `budget` too small for a look and a choice, or `where` of another kind or shape.
         """
-        from astroflow.posteriors.certify import applicable
-        from astroflow.posteriors.refine import least_budget, refine
+        from astroflow.posteriors.exact.certify import applicable
+        from astroflow.posteriors.exact.refine import least_budget, refine
 
         gaps = likelihood_gaps(self.forward_model)
         if gaps:

@@ -1,5 +1,6 @@
-"""Training: stored simulations in, a trained posterior out.
+"""Training: simulations in, a trained posterior out.
 
-`training_set` keeps noiseless simulations on disk, `feed` turns them into fresh noisy batches, `loop` fits an estimator with full
-checkpoints, `fit` ties them to a simulator, and `general` offers the same for any arrays (`train_estimator`).
+`fresh` draws new galaxies for every batch, or `training_set` keeps noiseless ones on disk and `feed` turns them into noisy batches;
+`together` makes batches on all cores. `loop` fits an estimator with full checkpoints, `polish` its flow alone, `linearize` the
+linearised stage; `fit` ties them to a simulator, and `general` offers the same for any arrays (`train_estimator`).
 """

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from astroflow.posteriors.optimum import draw_through, most_probable
+from astroflow.posteriors.exact.optimum import draw_through, most_probable
 from astroflow.sims.likelihood import PixelLikelihood
 from astroflow.sims.psf_errors import psf_errors
 

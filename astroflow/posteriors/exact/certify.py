@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from astroflow.posteriors.certificate import LEAST_P, MOST_MISSED, Certificate, Verdict, likelihood_gaps, missed_mass, weigh
-from astroflow.posteriors.exact import candidates, log_prior
-from astroflow.posteriors.optimum import draw_through, most_probable
-from astroflow.posteriors.residuals import DIRECTIONS, chi_squared_p, core_p, neighbour_p, normal_p, profile_score, structure_p
+from astroflow.posteriors.exact.certificate import LEAST_P, MOST_MISSED, Certificate, Verdict, likelihood_gaps, missed_mass, weigh
+from astroflow.posteriors.exact.density import candidates, log_prior
+from astroflow.posteriors.exact.optimum import draw_through, most_probable
+from astroflow.posteriors.exact.residuals import DIRECTIONS, chi_squared_p, core_p, neighbour_p, normal_p, profile_score, structure_p
 from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.likelihood import PixelLikelihood
 from astroflow.sims.priors import JointPrior
@@ -17,8 +17,8 @@ from astroflow.sims.psf_errors import psf_errors
 from astroflow.types import Array, Stamps
 
 if TYPE_CHECKING:
+    from astroflow.posteriors.exact.refine import Refinement
     from astroflow.posteriors.posterior import Encoded, Posterior
-    from astroflow.posteriors.refine import Refinement
 
 BATCH = 64
 """Rows whose draws are in memory together."""

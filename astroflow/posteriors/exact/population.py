@@ -21,8 +21,8 @@ import numpy as np
 from scipy import stats
 
 from astroflow.errors import InputError
-from astroflow.posteriors.certificate import LEAST_P, Verdict
-from astroflow.posteriors.residuals import DIRECTIONS, normal_p
+from astroflow.posteriors.exact.certificate import LEAST_P, Verdict
+from astroflow.posteriors.exact.residuals import DIRECTIONS, normal_p
 from astroflow.types import Array
 
 BIAS = 0.05

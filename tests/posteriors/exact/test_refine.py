@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 
 from astroflow.errors import ConfigError, InputError
-from astroflow.posteriors.certificate import Verdict
-from astroflow.posteriors.certify import recertified
-from astroflow.posteriors.exact import log_normal
-from astroflow.posteriors.refine import PRIOR_DRAWS, ROUND, Method, Search, least_budget
+from astroflow.posteriors.exact.certificate import Verdict
+from astroflow.posteriors.exact.certify import recertified
+from astroflow.posteriors.exact.density import log_normal
+from astroflow.posteriors.exact.refine import PRIOR_DRAWS, ROUND, Method, Search, least_budget
 
 DIMENSIONS = 5
 
@@ -159,7 +159,7 @@ def test_galaxies_alone_are_refined_as_in_a_batch(refined):
 def test_what_a_poor_search_leaves_are_the_amortized_draws(refined, monkeypatch):
     posterior, simulation, certificate, _ = refined
     stamps = simulation.stamps[:8]
-    monkeypatch.setattr("astroflow.posteriors.refine.MOST_CLIPPED", -1.0)
+    monkeypatch.setattr("astroflow.posteriors.exact.refine.MOST_CLIPPED", -1.0)
     poor = posterior.refine(stamps, n_draws=64, seed=3, budget=least_budget(64))
     assert (poor.method == Method.POOR).all()
     np.testing.assert_array_equal(poor.draws, posterior.sample(stamps, 64, seed=3))

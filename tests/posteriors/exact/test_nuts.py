@@ -6,7 +6,7 @@ import tensorflow as tf
 from scipy import stats
 
 from astroflow.errors import InputError
-from astroflow.posteriors.nuts import run_chains, sample_nuts
+from astroflow.posteriors.exact.nuts import run_chains, sample_nuts
 
 NARROW, GAP = 0.02, 30.0
 N, CHAINS = 3, 4

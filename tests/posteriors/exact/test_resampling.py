@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from astroflow.posteriors.resampling import clipped_share, normalized, resample, tempered
+from astroflow.posteriors.exact.resampling import clipped_share, normalized, resample, tempered
 
 
 def log_weights(spread, n=4000, seed=1):

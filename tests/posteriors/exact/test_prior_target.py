@@ -2,7 +2,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from astroflow.posteriors.prior_target import prior_bijector
+from astroflow.posteriors.exact.prior_target import prior_bijector
 
 
 def normals(*shape):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from astroflow.posteriors import starts as module
-from astroflow.posteriors.starts import DISPERSION, dispersed_starts
+from astroflow.posteriors.exact import starts as module
+from astroflow.posteriors.exact.starts import DISPERSION, dispersed_starts
 
 
 @pytest.fixture

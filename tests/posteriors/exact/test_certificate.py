@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from astroflow.posteriors.certificate import LEAST_DRAWS, Verdict, likelihood_gaps, missed_mass, weigh
+from astroflow.posteriors.exact.certificate import LEAST_DRAWS, Verdict, likelihood_gaps, missed_mass, weigh
 from astroflow.sims.distributions import Fixed, LogUniform
 from astroflow.sims.galaxies import SersicGalaxy
 from astroflow.sims.likelihood import PixelLikelihood

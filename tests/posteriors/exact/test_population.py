@@ -9,10 +9,10 @@ from astropy.table import MaskedColumn, Table
 from scipy import stats
 
 from astroflow.errors import InputError
-from astroflow.posteriors.certificate import Verdict
-from astroflow.posteriors.certify import residual_figures
-from astroflow.posteriors.population import BIAS, judge_bins, judge_population
-from astroflow.posteriors.residuals import DIRECTIONS
+from astroflow.posteriors.exact.certificate import Verdict
+from astroflow.posteriors.exact.certify import residual_figures
+from astroflow.posteriors.exact.population import BIAS, judge_bins, judge_population
+from astroflow.posteriors.exact.residuals import DIRECTIONS
 from astroflow.sims.likelihood import PixelLikelihood
 
 

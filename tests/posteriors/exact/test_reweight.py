@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from astroflow.errors import ConfigError, InputError
-from astroflow.posteriors.reweight import reweight
+from astroflow.posteriors.exact.reweight import reweight
 from astroflow.sims.distributions import LogUniform, Normal, Uniform
 from astroflow.sims.galaxies import SersicGalaxy
 from astroflow.sims.priors import DiscBlock

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from astroflow.posteriors.certificate import MOST_MISSED, Certificate, Verdict, missed_mass, weigh
-from astroflow.posteriors.exact import ExactPosterior, candidates, log_normal, on_prior_scale
-from astroflow.posteriors.mixture import StudentMixture, fit_mixture
-from astroflow.posteriors.resampling import clipped_share, resample, tempered
+from astroflow.posteriors.exact.certificate import MOST_MISSED, Certificate, Verdict, missed_mass, weigh
+from astroflow.posteriors.exact.density import ExactPosterior, candidates, log_normal, on_prior_scale
+from astroflow.posteriors.exact.mixture import StudentMixture, fit_mixture
+from astroflow.posteriors.exact.resampling import clipped_share, resample, tempered
 from astroflow.randomness import generator
 from astroflow.types import Array
 

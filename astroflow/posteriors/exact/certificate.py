@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from astroflow.posteriors.exact.residuals import DIRECTIONS
 from astroflow.posteriors.flags import Flag
-from astroflow.posteriors.residuals import DIRECTIONS
 from astroflow.types import Array
 
 if TYPE_CHECKING:
-    from astroflow.posteriors.population import PopulationVerdict
+    from astroflow.posteriors.exact.population import PopulationVerdict
 
 LEAST_DRAWS = 256
 LEAST_EFFICIENCY = 0.5
@@ -81,7 +81,7 @@ class Certificate:
 
     def population(self, bins: Array | None = None) -> "dict[Any, PopulationVerdict]":
         """Judge all rows together; see `judge_population`. With `bins` ``(N,)``, those of each value, by that value; else by ``"all"``."""
-        from astroflow.posteriors.population import judge_bins
+        from astroflow.posteriors.exact.population import judge_bins
 
         return judge_bins(self.columns(), np.full(len(self.model), "all") if bins is None else bins)
 

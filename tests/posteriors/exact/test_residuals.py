@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from astroflow.posteriors.residuals import chi_squared_p, core_p, neighbour_p, normal_p, profile_score, structure_p
+from astroflow.posteriors.exact.residuals import chi_squared_p, core_p, neighbour_p, normal_p, profile_score, structure_p
 
 N, SIDE = 400, 32
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from astroflow.errors import ConfigError, InputError
-from astroflow.posteriors.resampling import resample
+from astroflow.posteriors.exact.resampling import resample
 from astroflow.randomness import generator
 from astroflow.sims.distributions import numpy_ops
 from astroflow.sims.parameters import Parameters

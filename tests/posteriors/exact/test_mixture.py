@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from astroflow.posteriors.mixture import FREEDOM, PRIOR_SHARE, StudentMixture, fit_mixture
+from astroflow.posteriors.exact.mixture import FREEDOM, PRIOR_SHARE, StudentMixture, fit_mixture
 
 MEANS = np.array([[1.0, -0.5, 0.2], [-1.0, 0.5, 0.0]])
 SCALES = np.array([[[0.3, 0.1, 0.0], [0.1, 0.2, 0.05], [0.0, 0.05, 0.1]], 0.04 * np.eye(3)])
