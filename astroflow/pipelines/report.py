@@ -24,7 +24,8 @@ from astroflow.plots.comparison import plot_comparison
 from astroflow.plots.contact_sheet import plot_contact_sheet
 from astroflow.plots.style import literal, save_figure
 from astroflow.posteriors.bundle import load_posterior
-from astroflow.posteriors.flags import SUSPECT, UNUSABLE, Flag, flag_names
+from astroflow.posteriors.exact.certificate import Verdict
+from astroflow.posteriors.flags import SUSPECT, UNUSABLE, Flag, flag_names, quality
 from astroflow.posteriors.framing import frame
 from astroflow.posteriors.posterior import Posterior
 from astroflow.provenance import write_json
@@ -88,16 +89,28 @@ def report(inference: Path, *, bundle: Path, out: Path, recipe: ReportRecipe) ->
         comparison = compare_published(table, recipe.published)
         save_figure(plot_comparison(comparison, labels=LABELS), out / "comparison.png")
         lines += comparison.table()
-        numbers["comparison"] = {
-            name: {"rows": int(n), "offset": float(o), "scatter": float(s)}
-            for name, n, o, s in zip(comparison.names, comparison.n_used, comparison.offset, comparison.scatter, strict=True)
-        }
+        numbers["comparison"] = _as_numbers(comparison)
+        if record.get("certify"):
+            verdict = np.asarray(table["model_ok"])
+            for name, value in (("model possible", Verdict.OK), ("model ruled out", Verdict.FAILED)):
+                part = compare_published(table, recipe.published, among=verdict == value)
+                lines += [f"of these, {name}:", *part.table()]
+                numbers[f"comparison, {name}"] = _as_numbers(part)
     write_json(out / "report.json", numbers)
     return lines
 
 
-def compare_published(table: Any, recipe: PublishedRecipe) -> Comparison:
-    """Compare posterior medians with published fits, matched by id; rows with a suspicious flag do not count."""
+def _as_numbers(comparison: Comparison) -> dict[str, dict[str, float]]:
+    rows = zip(comparison.names, comparison.n_used, comparison.offset, comparison.scatter, strict=True)
+    return {name: {"rows": int(n), "offset": float(offset), "scatter": float(scatter)} for name, n, offset, scatter in rows}
+
+
+def compare_published(table: Any, recipe: PublishedRecipe, among: Array | None = None) -> Comparison:
+    """Compare posterior medians with published fits, matched by id.
+
+    Rows with a suspicious flag do not count, nor do those that are not `among` ``(N,)``. Failed certificates are no reason to leave a row
+    out: published fits are of the same profiles, and real galaxies that are bright enough are never one.
+    """
     published = read_published(recipe, [str(i) for i in np.asarray(table["id"]).tolist()])
     ln10 = np.log(10)
 
@@ -110,7 +123,8 @@ def compare_published(table: Any, recipe: PublishedRecipe) -> Comparison:
     re, n = median("re_arcsec"), median("n")
     inferred = {"mag": median("mag"), "log10_re": np.log10(re), "log10_n": np.log10(n), "q": median("q")}
     error = {"mag": sd("mag"), "log10_re": sd("re_arcsec") / re / ln10, "log10_n": sd("n") / n / ln10, "q": sd("q")}
-    return compare(published, inferred, error=error, flagged=np.asarray(table["quality"]) > 0)
+    left_out = quality(np.asarray(table["flags"], np.int64) & ~int(Flag.INFERENCE_POOR | Flag.MODEL_POOR)) > 0
+    return compare(published, inferred, error=error, flagged=left_out if among is None else left_out | ~among)
 
 
 def _read_again(record: dict[str, Any], posterior: Posterior, shown: int) -> list[Cutout]:

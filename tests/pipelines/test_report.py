@@ -9,6 +9,7 @@ from astroflow.catalogs.posterior_table import read_posterior_catalog
 from astroflow.config import parse_recipe
 from astroflow.errors import InputError
 from astroflow.pipelines.report import ReportRecipe, compare_published, report
+from astroflow.posteriors.flags import Flag
 
 
 @pytest.fixture
@@ -48,11 +49,15 @@ def test_a_contact_sheet_and_a_comparison(inferred, small_bundle, published, tmp
 
 def test_flagged_missing_and_failed_fits_do_not_count(inferred, published):
     table = read_posterior_catalog(inferred / "catalog")
-    table["quality"] = np.where(np.arange(60) == 2, 1, 0)
-    comparison = compare_published(table, parse_recipe(ReportRecipe, {"published": published}, "report").published)
+    table["flags"] = 0
+    table["flags"][2], table["flags"][3] = int(Flag.OOD_PSF), int(Flag.MODEL_POOR | Flag.INFERENCE_POOR)
+    recipe = parse_recipe(ReportRecipe, {"published": published}, "report").published
     usable = ~np.ma.getmaskarray(table["mag_q50"])
-    usable[[0, 2]] = False
-    assert comparison.n_used.tolist() == [usable.sum() - usable[1], usable.sum(), usable.sum(), usable.sum()]
+    usable[[0, 2]] = False  # failed certificates leave no row out
+    for among in (None, np.arange(60) < 40):
+        chosen = usable if among is None else usable & among
+        comparison = compare_published(table, recipe, among)
+        assert comparison.n_used.tolist() == [chosen.sum() - chosen[1], chosen.sum(), chosen.sum(), chosen.sum()]
 
 
 def test_no_sheet_and_no_comparison_leave_numbers(inferred, small_bundle, tmp_path):
