@@ -10,11 +10,9 @@ import tensorflow as tf
 import astroflow.posteriors.bundle as bundle
 from astroflow.errors import BundleError, ConfigError
 from astroflow.posteriors.bundle import BundleConfig, build_linearized, load_posterior, save_bundle
-from astroflow.posteriors.gate import LEAST, Gate
 from astroflow.posteriors.inputs import network_inputs
 from astroflow.posteriors.linearized import SQUASH
 from astroflow.posteriors.recipe import Architecture, LinearizedRecipe
-from astroflow.training.flow_fit import fit_flow
 from astroflow.training.fresh import FreshFeed
 from astroflow.training.linearize import fit_linearized
 from astroflow.training.recipe import TrainingRecipe
@@ -145,27 +143,6 @@ def test_draws_and_densities_are_those_of_the_mixture(trained, fits, monkeypatch
         + (1 - shares[:, None]) * np.exp(stage.log_prob(theta, encoded.fits).astype(float))
     )
     np.testing.assert_allclose(posterior.frame_log_prob(theta, encoded), expected, rtol=1e-5, atol=1e-4)
-
-
-def test_the_gate_believes_whom_the_truth_favours():
-    """Where each of the two densities is the right one is known here; and neither is ever left out."""
-    features = np.random.default_rng(1).normal(size=(16384, 5)).astype(np.float32)
-    gate = Gate(5, seed=0)
-    better = features[:, 0] > 0
-    arrays = {"advantage": np.where(better, 3.0, -3.0), "features": features}
-
-    def gain(advantage, features):
-        return gate.log_gain(tf.constant(advantage, tf.float32), tf.constant(features))
-
-    before = np.mean(gain(**arrays))
-    score = fit_flow(gate.log_gain, gate.trainable_variables, arrays, lambda: float(np.mean(gain(**arrays))), stage="gate", rounds=20,
-                     clip_norm=10.0, seed=0)  # fmt: skip
-    assert score > before + 0.5
-    share = np.asarray(gate(features))
-    assert np.quantile(share[features[:, 0] > 0.5], 0.1) > 0.8
-    assert np.quantile(share[features[:, 0] < -0.5], 0.9) < 0.2
-    assert (np.asarray(gate(1e4 * features)) >= LEAST).all()
-    assert (np.asarray(gate(1e4 * features)) <= 1 - LEAST).all()
 
 
 def test_a_hole_of_the_linearised_posterior_is_covered(trained, monkeypatch):

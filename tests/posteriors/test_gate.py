@@ -1,0 +1,40 @@
+"""The gate learns whom to believe, and never quite leaves either out."""
+
+import numpy as np
+import tensorflow as tf
+
+from astroflow.posteriors.gate import LEAST, Gate, log_mixture
+from astroflow.training.flow_fit import fit_flow
+
+
+def test_the_gate_believes_whom_the_truth_favours():
+    """Where each of the two densities is the right one is known here; and neither is ever left out."""
+    features = np.random.default_rng(1).normal(size=(16384, 5)).astype(np.float32)
+    gate = Gate(5, seed=0)
+    better = features[:, 0] > 0
+    arrays = {"advantage": np.where(better, 3.0, -3.0), "features": features}
+
+    def gain(advantage, features):
+        return gate.log_gain(tf.constant(advantage, tf.float32), tf.constant(features))
+
+    before = np.mean(gain(**arrays))
+    score = fit_flow(gate.log_gain, gate.trainable_variables, arrays, lambda: float(np.mean(gain(**arrays))), stage="gate", rounds=20,
+                     clip_norm=10.0, seed=0)  # fmt: skip
+    assert score > before + 0.5
+    share = np.asarray(gate(features))
+    assert np.quantile(share[features[:, 0] > 0.5], 0.1) > 0.8
+    assert np.quantile(share[features[:, 0] < -0.5], 0.9) < 0.2
+    assert (np.asarray(gate(1e4 * features)) >= LEAST).all()
+    assert (np.asarray(gate(1e4 * features)) <= 1 - LEAST).all()
+
+
+def test_the_gain_is_that_of_the_mixture():
+    gate, features = Gate(3, seed=1), np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    own, linear = np.array([-3.0, 2.0, -800.0, 5.0, 0.0, -1.0]), np.array([1.0, -2.0, 4.0, -900.0, 0.0, -1.0])
+    share = np.asarray(gate(features), np.float64)
+    expected = log_mixture(share, own, linear) - linear
+    expected[3] = np.log(share[3]) + 60  # an advantage is limited, or one galaxy would decide all
+    np.testing.assert_allclose(gate.log_gain(tf.constant(own - linear, tf.float32), features), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        log_mixture(share[:2], own[:2], linear[:2]), np.log(share[:2] * np.exp(own[:2]) + (1 - share[:2]) * np.exp(linear[:2]))
+    )
