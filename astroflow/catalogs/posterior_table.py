@@ -88,6 +88,7 @@ class RowInfo:
 
 
 CERTIFICATE = (
+    OutputColumn("linearized", "int8", "", "meta.code", "1 the linearised posterior was certified, 0 the network's own"),
     OutputColumn(
         "ess_fraction",
         "float32",
@@ -120,7 +121,7 @@ CERTIFICATE = (
         "model_ok", "int8", "", "meta.code.qual", "Certificate: can the model have made the image? 1 yes, 0 no, -1 not applicable"
     ),
 )
-"""Columns of `Posterior.certify`."""
+"""Columns of `Posterior.certify`, and of which posterior."""
 
 REFINED = (
     OutputColumn(

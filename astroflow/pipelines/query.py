@@ -140,12 +140,12 @@ def query(
     )
     remarks += _psf_remarks(point)
     encoded = posterior.encode([cutout])
+    encoded, certificate = posterior.sharpen(encoded, posterior.certify(encoded, CERTIFIED, seed), CERTIFIED, seed)
     draws = posterior.sample(encoded, n_draws, seed)
     columns, flags = posterior.summary_columns(encoded, draws)
     bits = int(flags[0])
     if bits & UNUSABLE:
         raise InputError(f"{image}: {encoded.framed.notes[0]} ({', '.join(flag_names(bits))})")
-    certificate = posterior.certify(encoded, CERTIFIED, seed)
     lines = [_certificate_line(posterior, certificate)]
     if refine and certificate.inference[0] == Verdict.FAILED:
         refined = posterior.refine(encoded, n_draws, seed, budget=max(REFINE_BUDGET, 30 * n_draws))
@@ -154,7 +154,7 @@ def query(
         columns, flags = posterior.summary_columns(encoded, draws)
         columns |= extra
         lines.append(f"refined with {refined.evaluations[0]} evaluations of the likelihood; {_certificate_line(posterior, certificate)}")
-    columns |= certificate.columns()
+    columns |= certificate.columns() | {"linearized": encoded.fitted.astype(np.int8)}
     flags |= certificate.flags()
     bits = int(flags[0])
     centre = _centre(x, y, pixels)

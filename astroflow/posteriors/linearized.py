@@ -13,7 +13,7 @@ Far tails are squashed, :math:`y = s\,\mathrm{arsinh}(z / s)`, so that a fit tha
 
 __all__ = ["Linearization", "LinearizedStage"]
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import keras
@@ -56,6 +56,10 @@ class Linearization:
 
     def __getitem__(self, rows: Any) -> "Linearization":
         return Linearization(self.features[rows], self.point[rows], self.factor[rows], self.converged[rows])
+
+    def joined(self, other: "Linearization") -> "Linearization":
+        """Return these fits and then others."""
+        return Linearization(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
 
 
 class LinearizedStage:

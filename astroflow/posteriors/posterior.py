@@ -7,7 +7,7 @@ cannot be used keep their place and hold NaN.
 __all__ = ["Encoded", "Posterior"]
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,17 @@ class Encoded:
             fits = self.fits[place[rows[self.fitted[rows]]]]
         return Encoded(framed, self.context[rows], self.snr[rows], self.flags[rows], self.fitted[rows], fits)
 
+    def with_fits(self, rows: Array, fits: Linearization | None) -> "Encoded":
+        """Return this with fits for rows, given by their positions, that have had none."""
+        if fits is None or not len(rows):
+            return self
+        fitted = self.fitted.copy()
+        fitted[rows] = True
+        before = np.flatnonzero(self.fitted)
+        everything = fits if self.fits is None else self.fits.joined(fits)
+        places = rows if self.fits is None else np.concatenate([before, rows])
+        return replace(self, fitted=fitted, fits=everything[np.argsort(places)])
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -122,6 +133,12 @@ class Posterior:
         starts = range(0, max(len(stamps), 1), BATCH)
         contexts, extras = zip(*(self.estimator.encode(network_inputs(stamps[i : i + BATCH])) for i in starts), strict=True)
         return np.concatenate(contexts), {name: np.concatenate([extra[name] for extra in extras]) for name in extras[0]}
+
+    def fitted_rows(self, encoded: Encoded, rows: Array) -> Encoded:
+        """Return some rows, given by their positions, with the linearised posterior where the fit converges."""
+        chosen = encoded[rows]
+        fits, fitted = self._fit(chosen.framed, chosen.context, chosen.snr, 0.0)
+        return replace(chosen, fits=fits, fitted=fitted)
 
     def _fit(self, framed: Framed, context: Array, snr: Array, least_snr: float | None) -> tuple[Linearization | None, Array]:
         """Fit the rows that ask for it; those whose fit fails keep the network's own posterior."""
@@ -241,6 +258,33 @@ class Posterior:
         if n_draws < 16:
             raise InputError(f"`n_draws` must be at least 16 to weigh draws; got {n_draws}")
         return certify(self, self._encoded(stamps), n_draws, seed)
+
+    def sharpen(self, encoded: Encoded, certificate: Certificate, n_draws: int = 256, seed: int = 0) -> tuple[Encoded, Certificate]:
+        """Give rows whose draws failed their certificate the linearised posterior, if they have the network's own and it is better.
+
+        With `least_snr` in the recipe, or in `encode`, most rows cost as little as the network does, and those that need more get it.
+
+        Parameters
+        ----------
+        encoded : Encoded
+            The observations.
+        certificate : Certificate
+            Of `certify`, with as many draws and the same seed.
+        n_draws : int
+            Draws per object that the new certificates weigh.
+        seed : int
+            As of `sample`.
+
+        Returns
+        -------
+        encoded : Encoded
+            With more rows fitted: draws of it are from the posteriors that were certified.
+        certificate : Certificate
+            With the figures of those rows anew.
+        """
+        from astroflow.posteriors.exact.tiers import sharpen
+
+        return sharpen(self, encoded, certificate, n_draws, seed)
 
     def refine(
         self,

@@ -232,3 +232,30 @@ def test_a_wrong_noise_map_fails_the_model(trained):
     stamps = held_out.stamps[np.flatnonzero(held_out.stamps.binning == 1)[:10]]
     wrong = replace(stamps, rms=0.8 * stamps.rms)
     assert (posterior.certify(wrong, n_draws=256).model == 0).all()
+
+
+def test_rows_that_fail_get_the_better_posterior(trained):
+    posterior, _, held_out = trained
+    stamps = held_out.stamps[:60]
+    limit = float(np.median(held_out.snr[:60]))
+    encoded = posterior.encode(stamps, least_snr=limit)
+    certificate = posterior.certify(encoded, n_draws=256, seed=2)
+    sharper, judged = posterior.sharpen(encoded, certificate, n_draws=256, seed=2)
+    new = sharper.fitted & ~encoded.fitted
+    assert new.any()
+    assert (certificate.inference[new] == 0).all()
+    assert ((judged.efficiency[new] > certificate.efficiency[new]) | (judged.inference[new] == 1)).all()
+    # the certificates are those of the draws that it now gives, row by row
+    again = posterior.certify(sharper, n_draws=256, seed=2)
+    for name, values in vars(again).items():
+        np.testing.assert_allclose(getattr(judged, name), values, rtol=1e-5, atol=1e-6, err_msg=name)
+    everything = posterior.encode(stamps)
+    draws = posterior.sample(sharper, 30, seed=4)
+    np.testing.assert_array_equal(draws[new], posterior.sample(everything, 30, seed=4)[new])
+    np.testing.assert_array_equal(draws[~new], posterior.sample(encoded, 30, seed=4)[~new])
+    # nothing changes where nothing can
+    same, unchanged = posterior.sharpen(everything, posterior.certify(everything, n_draws=256, seed=2), n_draws=256, seed=2)
+    assert same is everything
+    assert unchanged.inference.shape == (60,)
+    plain = replace(posterior, linearized=None)
+    assert plain.sharpen(encoded, certificate)[1] is certificate
