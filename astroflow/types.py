@@ -134,7 +134,7 @@ class Stamps:
     def __getitem__(self, rows: int | slice | Sequence[int] | Array) -> "Stamps":
         """Select objects by a position, a slice, a list of positions or a boolean array; the result is a batch again.
 
-        A position or a slice shares its pixels with this batch.
+        What a position or a slice gives shares its pixels with this batch, and cannot be written to.
         """
         if isinstance(rows, int | np.integer):
             position = range(len(self))[rows]  # an IndexError past the end, which also ends a loop over the stamps
@@ -145,7 +145,11 @@ class Stamps:
         part = object.__new__(type(self))
         for field in fields(self):
             value = getattr(self, field.name)
-            object.__setattr__(part, field.name, value[rows] if field.name in by_row and value is not None else value)
+            if field.name in by_row and value is not None:
+                value = value[rows]
+                if isinstance(rows, slice):
+                    value.setflags(write=False)
+            object.__setattr__(part, field.name, value)
         object.__setattr__(part, "ids", ids)
         return part
 

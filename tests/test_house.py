@@ -27,8 +27,8 @@ def test_every_test_of_a_room_belongs_to_a_module():
     rooms = [p.name for p in PACKAGE.iterdir() if p.is_dir() and (ROOT / "tests" / p.name).is_dir()]
     assert "sims" in rooms
     for room in rooms:
-        for test in (ROOT / "tests" / room).glob("test_*.py"):
-            module = PACKAGE / room / f"{test.stem.removeprefix('test_')}.py"
+        for test in (ROOT / "tests" / room).rglob("test_*.py"):
+            module = PACKAGE / test.relative_to(ROOT / "tests").with_name(f"{test.stem.removeprefix('test_')}.py")
             assert module.is_file(), f"{test.relative_to(ROOT)} has no {module.relative_to(ROOT)}"
 
 

@@ -276,3 +276,16 @@ def test_stamps_do_not_change_with_the_arrays_that_they_were_made_of():
 def test_noiseless_counts_its_rows():
     zeros = np.zeros((2, 1, 3, 3))
     assert len(Noiseless(theta=np.zeros((2, 3)), images=zeros, psf=zeros, binning=np.ones(2, int), ids=np.arange(2))) == 2
+
+
+def test_parts_share_pixels_that_cannot_be_written_to_and_lists_copy_them():
+    stamps = Stamps(images=np.ones((4, 8, 8)), psf=np.ones((3, 3)), rms=1.0, zero_point=27.0, pixel_scale_arcsec=0.2)
+    for rows in (slice(1, 3), 2):
+        assert np.shares_memory(stamps[rows].images, stamps.images)
+        with pytest.raises(ValueError, match="read-only"):
+            stamps[rows].images[0] = np.nan
+    for rows in ([1, 2], np.array([False, True, True, False])):
+        part = stamps[rows]
+        part.images[0] = np.nan
+        assert np.isfinite(stamps.images).all()
+    stamps.images[3] = 7.0

@@ -88,7 +88,7 @@ class RowInfo:
 
 
 CERTIFICATE = (
-    OutputColumn("linearized", "int8", "", "meta.code", "1 the linearised posterior was certified, 0 the network's own"),
+    OutputColumn("linearized", "int8", "", "meta.code", "1 the linearised posterior, 0 the network's own; before any refining"),
     OutputColumn(
         "ess_fraction",
         "float32",

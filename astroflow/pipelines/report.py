@@ -100,9 +100,13 @@ def report(inference: Path, *, bundle: Path, out: Path, recipe: ReportRecipe) ->
     return lines
 
 
-def _as_numbers(comparison: Comparison) -> dict[str, dict[str, float]]:
+def _as_numbers(comparison: Comparison) -> dict[str, dict[str, float | None]]:
+    """Return a comparison for JSON; None where no row was left to compare."""
     rows = zip(comparison.names, comparison.n_used, comparison.offset, comparison.scatter, strict=True)
-    return {name: {"rows": int(n), "offset": float(offset), "scatter": float(scatter)} for name, n, offset, scatter in rows}
+    return {
+        name: {"rows": int(n), "offset": float(offset) if n else None, "scatter": float(scatter) if n else None}
+        for name, n, offset, scatter in rows
+    }
 
 
 def compare_published(table: Any, recipe: PublishedRecipe, among: Array | None = None) -> Comparison:
@@ -141,7 +145,7 @@ def _read_again(record: dict[str, Any], posterior: Posterior, shown: int) -> lis
 
 def _contact_sheet(posterior: Posterior, cutouts: list[Cutout], table: Any, path: Path) -> Array:
     """Draw the sheet and return reduced chi-squared per row."""
-    framed = frame(cutouts, posterior.stamp)
+    framed = frame(cutouts, posterior.stamp, posterior.noise_correlation)
     stamps: Stamps = framed.stamps
     names = posterior.parameters.names
     theta = np.stack([np.ma.filled(np.ma.asarray(table[f"{name}_mean"], np.float64), np.nan) for name in names], -1)

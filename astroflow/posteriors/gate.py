@@ -4,12 +4,13 @@ The linearised stage and the network are two approximations of one posterior, wi
 
 .. math:: q(\theta) = \alpha\, q_\mathrm{network}(\theta) + (1 - \alpha)\, q_\mathrm{linearised}(\theta),
 
-is nowhere much thinner than either, so a hole of one is covered by the other: a defensive mixture (Hesterberg 1995,
-https://doi.org/10.1080/00401706.1995.10484303) whose share alpha is learned, galaxy by galaxy, by maximum likelihood of true parameters. It
-comes out near a quarter for faint galaxies and at its least, `LEAST`, for bright ones, where the network's own is far too wide.
+covers a hole of one by the other: a defensive mixture (Hesterberg 1995, https://doi.org/10.1080/00401706.1995.10484303) whose
+share alpha is learned, galaxy by galaxy, by maximum likelihood of true parameters. For faint galaxies both are as good; for
+bright ones the network's own is far too wide, and even a small share of it would show in standard deviations, so the share may
+come close to nothing.
 """
 
-__all__ = ["Gate", "log_mixture"]
+__all__ = ["MOST", "Gate", "log_mixture"]
 
 from typing import Any
 
@@ -19,11 +20,13 @@ import tensorflow as tf
 
 from astroflow.types import Array
 
-LEAST = 0.02
+LEAST = 1e-4
 """The share stays between this and one minus this."""
 FIRST = -2.0
 """The share's logit before training."""
 HIDDEN = 32
+MOST = 60.0
+"""An advantage is limited to this, nats either way: one galaxy must not decide all."""
 
 
 def log_mixture(share: Array, own: Array, linearized: Array) -> Array:
@@ -58,4 +61,4 @@ class Gate(keras.layers.Layer):
     def log_gain(self, advantage: Any, features: Any) -> Any:
         """Log of the mixture's density over the linearised one ``(N,)``, where the network's own is ``exp(advantage)`` times that."""
         share = self(features)
-        return tf.reduce_logsumexp(tf.stack([tf.math.log(share) + tf.clip_by_value(advantage, -60.0, 60.0), tf.math.log1p(-share)]), 0)
+        return tf.reduce_logsumexp(tf.stack([tf.math.log(share) + tf.clip_by_value(advantage, -MOST, MOST), tf.math.log1p(-share)]), 0)

@@ -48,7 +48,7 @@ class Encoded:
     """Stamps after the network has looked at them once: draw from it as often as you like.
 
     `context` ``(N, C)``, `snr` ``(N,)`` estimated signal-to-noise ratio, `flags` ``(N,)``, and the `framed` stamps. `fitted` ``(N,)`` says
-    which rows have a linearised posterior, and `fits` holds those rows' fits.
+    which rows have a linearised posterior, and `fits` holds those rows' fits; None if there are none.
     """
 
     framed: Framed
@@ -65,7 +65,7 @@ class Encoded:
         """Select rows by an array of positions."""
         framed = self.framed[rows]
         fits = None
-        if self.fits is not None:
+        if self.fits is not None and self.fitted[rows].any():
             place = np.cumsum(self.fitted) - 1
             fits = self.fits[place[rows[self.fitted[rows]]]]
         return Encoded(framed, self.context[rows], self.snr[rows], self.flags[rows], self.fitted[rows], fits)
@@ -150,7 +150,7 @@ class Posterior:
             return None, wanted
         fits = self.linearized.fit(context[rows], self.estimator.guess(context[rows]), framed.stamps[rows])
         wanted[rows[~fits.converged]] = False
-        return fits[fits.converged], wanted
+        return (fits[fits.converged] if fits.converged.any() else None), wanted
 
     def sample(self, stamps: Stamps | Sequence[Cutout] | Encoded, n_draws: int = 1000, seed: int = 0) -> Array:
         """Draw from the posterior of each stamp.

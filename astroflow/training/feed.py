@@ -29,7 +29,8 @@ Batch = dict[str, Array]
 
 BLOCK_BATCHES = 4
 """So many batches are drawn at once."""
-IN_MEMORY_BYTES = 2 * 1024**3
+IN_MEMORY_BYTES = 1024**3
+"""Of a group of stored simulations; two groups may be in memory at once."""
 
 
 class GalaxyFeed(Protocol):
@@ -50,6 +51,9 @@ class GalaxyFeed(Protocol):
 
     def observed_anew(self, n: int) -> Simulation:
         """Return `n` simulations with noise that nobody has seen."""
+
+    def unseen(self, n: int) -> Simulation:
+        """Return up to `n` simulations of galaxies that training does not see, with noise that nobody has seen."""
 
 
 def as_batch(simulation: Simulation) -> Batch:
@@ -118,7 +122,7 @@ class SimulationFeed:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from the batch `first` on."""
-        wanted = ((step, draw) for step, draw in self._blocks(epoch) if step + BLOCK_BATCHES > first)
+        wanted = ((step, draw) for step, draw in self._blocks(epoch, first) if step + BLOCK_BATCHES > first)
         makers = (functools.partial(batches_of, draw, self.batch_size, max(first - step, 0)) for step, draw in wanted)
         return itertools.chain.from_iterable(made_together(makers))
 
@@ -126,14 +130,18 @@ class SimulationFeed:
         """Yield the simulations of an epoch, some batches at a time."""
         return made_together(draw for _, draw in self._blocks(epoch))
 
-    def _blocks(self, epoch: int) -> Iterator[tuple[int, Callable[[], Simulation]]]:
-        """Yield the number of each block's first batch, and what draws the block."""
+    def _blocks(self, epoch: int, first: int = 0) -> Iterator[tuple[int, Callable[[], Simulation]]]:
+        """Yield the number of each block's first batch, and what draws the block; groups that end before the batch `first` are not read."""
         rng = generator(self.seed, "feed", epoch)
         groups: list[tuple[int, int]] = self._groups  # type: ignore[attr-defined]
         step = 0
         for g in rng.permutation(len(groups)).tolist():
-            size, clean = groups[g][1] - groups[g][0], self._group(*groups[g])
+            size = groups[g][1] - groups[g][0]
             order = rng.permutation(size)[: size // self.batch_size * self.batch_size]
+            if step + len(order) // self.batch_size <= first:
+                step += len(order) // self.batch_size
+                continue
+            clean = self._group(*groups[g])
             for start in range(0, len(order), self.batch_size * BLOCK_BATCHES):
                 rows = order[start : start + self.batch_size * BLOCK_BATCHES]
                 yield step, functools.partial(self._observed, clean, rows, generator(self.seed, "feed block", epoch, g, start))
@@ -151,6 +159,11 @@ class SimulationFeed:
         """Return the last `n` stored simulations, held-out ones and then others, with noise that nobody has seen."""
         clean = self.data.read(max(0, self.data.n - n), self.data.n)
         return self.simulator.observe(clean, generator(self.seed, "observed anew"))
+
+    def unseen(self, n: int) -> Simulation:
+        """Return up to `n` of the held-out galaxies, with noise that nobody has seen."""
+        clean = self.data.read(self.n_train, min(self.n_train + n, self.data.n))
+        return self.simulator.observe(clean, generator(self.seed, "unseen"))
 
     def _group(self, start: int, stop: int) -> Noiseless:
         cache: dict[tuple[int, int], Noiseless] = self._cache  # type: ignore[attr-defined]

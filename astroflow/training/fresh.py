@@ -92,6 +92,10 @@ class FreshFeed:
         """Return `n` simulations that nothing else sees."""
         return self._many("observed anew", n)
 
+    def unseen(self, n: int) -> Simulation:
+        """Return `n` other simulations that nothing else sees."""
+        return self._many("unseen", n)
+
     def _many(self, purpose: str, n: int) -> Simulation:
         starts = range(0, n, DRAWN_AT_ONCE)
         return Simulation.joined([self._drawn(purpose, 0, start, min(DRAWN_AT_ONCE, n - start)) for start in starts])
@@ -142,3 +146,7 @@ class MixedFeed:
     def observed_anew(self, n: int) -> Simulation:
         """Return `n` simulations that nothing else sees."""
         return self.fresh.observed_anew(n)
+
+    def unseen(self, n: int) -> Simulation:
+        """Return `n` other new simulations."""
+        return self.fresh.unseen(n)

@@ -9,7 +9,7 @@ __all__ = ["fit_linearized"]
 import numpy as np
 
 from astroflow.posteriors.estimator import Estimator
-from astroflow.posteriors.gate import log_mixture
+from astroflow.posteriors.gate import MOST, log_mixture
 from astroflow.posteriors.inputs import network_inputs
 from astroflow.posteriors.linearized import Linearization, LinearizedStage
 from astroflow.training.feed import GalaxyFeed
@@ -19,8 +19,8 @@ from astroflow.types import Array, Progress, Simulation
 
 ROUNDS = 20
 GATE_ROUNDS = 20
-GATED = 32_768
-"""At most so many simulations, which the flow has not seen, teach the gate."""
+GATED = 16_384
+"""At most so many simulations, of galaxies that neither posterior was trained on, teach the gate."""
 
 
 def fit_linearized(
@@ -41,7 +41,7 @@ def fit_linearized(
     estimator : Estimator
         Trained.
     feed : GalaxyFeed
-        Training simulations; `recipe.linearized` epochs of it, those that follow the polishing's, and one more for the gate.
+        Training simulations; `recipe.linearized` epochs of it, those that follow the polishing's, and unseen ones for the gate.
     held_out : Simulation
         What the result is scored on.
     recipe : TrainingRecipe
@@ -78,37 +78,32 @@ def fit_linearized(
         lambda y, features: stage.flow.log_prob(y, stage.scale(features)), stage.trainable_variables, arrays, score,
         stage="linearized", rounds=ROUNDS, clip_norm=recipe.clip_norm, seed=seed, progress=progress,
     )  # fmt: skip
-    return _fit_gate(stage, estimator, feed, first + recipe.linearized, held_out, recipe, seed, progress)
+    return _fit_gate(stage, estimator, feed.unseen(GATED), held_out, recipe, seed, progress)
 
 
 def _fit_gate(
     stage: LinearizedStage,
     estimator: Estimator,
-    feed: GalaxyFeed,
-    epoch: int,
+    simulation: Simulation,
     held_out: Simulation,
     recipe: TrainingRecipe,
     seed: int,
     progress: Progress | None,
 ) -> float:
-    """Fit the gate to simulations of an epoch that the flow has not seen; the held-out score of the mixture."""
+    """Fit the gate to simulations of galaxies that neither posterior was trained on; the held-out score of the mixture."""
 
     def densities(simulation: Simulation) -> tuple[Array, Array, Array]:
-        """Return both log densities at the truth, the network's own first, and the features."""
+        """Return both log densities at the truth, the network's own first, and the features: of fits that converged."""
         context, _ = estimator.encode(network_inputs(simulation.stamps))
         fits = stage.fit(context, estimator.guess(context), simulation.stamps)
         theta = simulation.theta[:, None]
-        return estimator.log_prob(theta, context)[:, 0], stage.log_prob(theta, fits)[:, 0], fits.features
+        own, linear = estimator.log_prob(theta, context)[:, 0], stage.log_prob(theta, fits)[:, 0]
+        # where both are nothing, rounding has put the truth on a bound, which tells neither from the other
+        known = fits.converged & (np.isfinite(own) | np.isfinite(linear))
+        return own[known], linear[known], fits.features[known]
 
-    parts: list[tuple[Array, Array, Array]] = []
-    for simulation in feed.blocks(epoch):
-        parts.append(densities(simulation))
-        if sum(len(part[0]) for part in parts) >= GATED:
-            break
-    own, linear, features = (np.concatenate(values) for values in zip(*parts, strict=True))
+    own, linear, features = densities(simulation)
     held_own, held_linear, held_features = densities(held_out)
-    # a truth that rounding has put on a bound tells neither from the other
-    known = np.isfinite(own) & np.isfinite(linear)
 
     def score() -> float:
         share = np.asarray(stage.gate(stage.scale(held_features)))
@@ -116,7 +111,7 @@ def _fit_gate(
 
     return fit_flow(
         lambda advantage, features: stage.gate.log_gain(advantage, stage.scale(features)), stage.gate.trainable_variables,
-        {"advantage": (own - linear)[known], "features": features[known]}, score,
+        {"advantage": np.clip(own - linear, -MOST, MOST), "features": features}, score,
         stage="gate", rounds=GATE_ROUNDS, clip_norm=recipe.clip_norm, seed=seed, progress=progress,
     )  # fmt: skip
 

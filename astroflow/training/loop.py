@@ -82,11 +82,15 @@ def _check_finite(what: str, value: float, where: str) -> None:
         )
 
 
+def _has_gpu() -> bool:
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
 class _Loop:
     def __init__(self, estimator: Estimator, feed: Feed, recipe: TrainingRecipe) -> None:
         self.estimator, self.feed, self.recipe = estimator, feed, recipe
         self.variables = estimator.trainable_variables
-        self.ahead = bool(tf.config.list_physical_devices("GPU"))
+        self.ahead = _has_gpu()
         steps = recipe.epochs * feed.steps_per_epoch
         if steps < 1:
             raise AstroflowError("the training set is smaller than one batch: simulate more, or lower `training.batch_size`")

@@ -9,7 +9,7 @@ __all__ = ["made_together"]
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -20,7 +20,14 @@ MOST = 8
 
 def made_together(makers: Iterable[Callable[[], T]]) -> Iterator[T]:
     """Call makers, as many at a time as there are cores, and yield what they make, in their order."""
-    remaining, cores = iter(makers), min(len(os.sched_getaffinity(0)), MOST)
+    remaining, cores = iter(makers), min(_cores(), MOST)
     with ThreadPoolExecutor(cores) as pool:
         while some := list(itertools.islice(remaining, cores)):
-            yield from pool.map(lambda maker: maker(), some)
+            made = [pool.submit(maker) for maker in some]
+            # a step that began before the last of them is done would share its cores
+            wait(made)
+            yield from (one.result() for one in made)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has no affinities

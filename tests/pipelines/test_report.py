@@ -5,6 +5,7 @@ import pytest
 from astropy.table import Table
 from pyarrow import parquet
 
+import astroflow.pipelines.report as report_module
 from astroflow.catalogs.posterior_table import read_posterior_catalog
 from astroflow.config import parse_recipe
 from astroflow.errors import InputError
@@ -73,3 +74,24 @@ def test_a_report_needs_a_run_by_this_bundle(inferred, small_bundle, other_bundl
         report(tmp_path, bundle=small_bundle, out=tmp_path / "report", recipe=ReportRecipe())
     with pytest.raises(InputError, match=r"was made by bundle \w{12}, .* is \w{12}"):
         report(inferred, bundle=other_bundle, out=tmp_path / "report", recipe=ReportRecipe())
+
+
+def test_a_certified_run_is_compared_by_the_models_verdict(inferred, small_bundle, published, tmp_path, monkeypatch):
+    """No certificate applies to this forward model: both parts are empty, and that is no reason to fail."""
+    table = read_posterior_catalog(inferred / "catalog")
+    table["model_ok"] = np.full(60, -1, np.int8)
+    record = report_module.recorded_run(inferred) | {"certify": True}
+    monkeypatch.setattr(report_module, "recorded_run", lambda folder: record)
+    monkeypatch.setattr(report_module, "read_posterior_catalog", lambda folder: table)
+    population = type("Population", (), {"lines": lambda self: [], "numbers": lambda self: {}})()
+    monkeypatch.setattr(report_module, "population_of", lambda folder: population)
+    recipe = parse_recipe(ReportRecipe, {"contact_sheet": 0, "published": published}, "report")
+    lines = report(inferred, bundle=small_bundle, out=tmp_path / "report", recipe=recipe)
+    assert [line for line in lines if line.startswith("of these")] == ["of these, model possible:", "of these, model ruled out:"]
+    numbers = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert numbers["comparison, model possible"]["mag"] == {"rows": 0, "offset": None, "scatter": None}
+    table["model_ok"][:30] = 1
+    report(inferred, bundle=small_bundle, out=tmp_path / "again", recipe=recipe)
+    numbers = json.loads((tmp_path / "again" / "report.json").read_text())
+    assert 10 < numbers["comparison, model possible"]["mag"]["rows"] <= 30
+    assert numbers["comparison, model ruled out"]["mag"]["rows"] == 0

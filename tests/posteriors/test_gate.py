@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from astroflow.posteriors.gate import LEAST, Gate, log_mixture
+from astroflow.posteriors.gate import LEAST, MOST, Gate, log_mixture
 from astroflow.training.flow_fit import fit_flow
 
 
@@ -33,7 +33,7 @@ def test_the_gain_is_that_of_the_mixture():
     own, linear = np.array([-3.0, 2.0, -800.0, 5.0, 0.0, -1.0]), np.array([1.0, -2.0, 4.0, -900.0, 0.0, -1.0])
     share = np.asarray(gate(features), np.float64)
     expected = log_mixture(share, own, linear) - linear
-    expected[3] = np.log(share[3]) + 60  # an advantage is limited, or one galaxy would decide all
+    expected[3] = np.log(share[3]) + MOST  # an advantage is limited, or one galaxy would decide all
     np.testing.assert_allclose(gate.log_gain(tf.constant(own - linear, tf.float32), features), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(
         log_mixture(share[:2], own[:2], linear[:2]), np.log(share[:2] * np.exp(own[:2]) + (1 - share[:2]) * np.exp(linear[:2]))

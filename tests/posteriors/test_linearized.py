@@ -259,3 +259,29 @@ def test_rows_that_fail_get_the_better_posterior(trained):
     assert unchanged.inference.shape == (60,)
     plain = replace(posterior, linearized=None)
     assert plain.sharpen(encoded, certificate)[1] is certificate
+
+
+def test_rows_without_any_fit_are_certified_sharpened_and_refined(trained, monkeypatch):
+    """Fits that never converge, and parts of a batch in which no row is fitted."""
+    posterior, _, held_out = trained
+    stamps = held_out.stamps[np.flatnonzero(held_out.stamps.binning == 1)[:6]]
+    encoded = posterior.encode(stamps, least_snr=1e9)
+    assert encoded.fits is None
+    assert encoded[np.array([1, 2])].fits is None
+    mixed = encoded.with_fits(np.array([4]), posterior.fitted_rows(encoded, np.array([4])).fits)
+    assert mixed.fitted.tolist() == [False] * 4 + [True, False]
+    assert mixed[np.array([0, 1])].fits is None
+    for some in (encoded, mixed[np.array([0, 1])]):
+        certificate = posterior.certify(some, n_draws=256)
+        assert np.isfinite(certificate.efficiency).all()
+    stage = posterior.linearized
+    fit = stage._fit
+    monkeypatch.setattr(stage, "_fit", lambda *inputs: [fit(*inputs)[0], fit(*inputs)[1] * np.nan, *fit(*inputs)[2:]])
+    failing = posterior.encode(stamps)
+    assert failing.fits is None
+    certificate = posterior.certify(failing, n_draws=256)
+    same, judged = posterior.sharpen(failing, certificate, n_draws=256)
+    assert same is failing
+    assert judged is certificate
+    assert posterior.sample(failing, 20).shape == (6, 20, len(posterior.parameters))
+    assert (posterior.refine(failing, 64).method >= 0).all()

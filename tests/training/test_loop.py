@@ -97,8 +97,10 @@ def test_progress_is_told_of_every_step(undisturbed):
     [((1, 0), 60, (1, 0)), ((2, 3), 60, (2, 0)), ((2, 3), 0, (2, 3))],
     ids=["between epochs", "within an epoch", "resumed within an epoch"],
 )
-def test_a_killed_training_ends_as_an_undisturbed_one(undisturbed, tmp_path, killed_in, seconds, first, monkeypatch):
+@pytest.mark.parametrize("ahead", [False, True], ids=["in turns", "batches prepared ahead"])
+def test_a_killed_training_ends_as_an_undisturbed_one(undisturbed, tmp_path, killed_in, seconds, first, ahead, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", seconds)
+    monkeypatch.setattr(loop, "_has_gpu", lambda: ahead)
     path = tmp_path / "state.safetensors"
     with pytest.raises(KilledError):
         fit_estimator(build(), Feed(killed_in=killed_in), HELD_OUT, RECIPE, path)

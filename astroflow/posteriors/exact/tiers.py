@@ -20,8 +20,13 @@ def sharpen(posterior: "Posterior", encoded: "Encoded", certificate: Certificate
     if posterior.linearized is None or not len(rows):
         return encoded, certificate
     fitted = posterior.fitted_rows(encoded, rows)
+    if fitted.fits is None:
+        return encoded, certificate
     sharper = certify(posterior, fitted, n_draws, seed)
-    better = fitted.fitted & ((sharper.inference == Verdict.OK) | (sharper.efficiency > certificate.efficiency[rows]))
+    # more draws count for nothing where their tail or what they miss is worse
+    found, before = ((c.efficiency * (1 - np.clip(c.missed, 0, 1)), c.k_hat) for c in (sharper, certificate))
+    ahead = (found[0] > before[0][rows]) & (found[1] <= before[1][rows])
+    better = fitted.fitted & ((sharper.inference == Verdict.OK) | ahead)
     if not better.any():
         return encoded, certificate
     figures = {name: np.array(values) for name, values in vars(certificate).items()}
