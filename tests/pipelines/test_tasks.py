@@ -10,7 +10,9 @@ from astroflow.errors import BundleError, InputError
 from astroflow.pipelines import tasks
 from astroflow.pipelines.infer import population_of
 from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_counts, prepare_worker, read_part, simulate_shard
+from astroflow.posteriors.bundle import BundleConfig, build_linearized
 from astroflow.posteriors.flags import Flag
+from astroflow.posteriors.recipe import LinearizedRecipe
 from astroflow.training.training_set import TrainingSet
 
 
@@ -81,6 +83,31 @@ def test_rows_that_fail_are_refined_and_say_so(job, source, small_posterior, sma
     np.testing.assert_array_equal((flags & Flag.INFERENCE_POOR) != 0, passed == 0)
     same = np.asarray(after.column("mag_mean")) == np.asarray(before.column("mag_mean"))
     np.testing.assert_array_equal(same, method <= 0)
+
+
+def test_rows_that_fail_get_the_linearised_posterior_and_say_so(job, source, small_posterior, small_forward_model, monkeypatch):
+    followed = small_forward_model | {"engine": "fourier", "psf": small_forward_model["psf"] | {"image_size": 17}}
+    recipe = LinearizedRecipe.model_validate({"flow": {"layers": 1, "hidden": (16,)}, "least_snr": 1e9})
+    architecture = small_posterior.estimator.architecture.model_copy(update={"linearized": recipe})
+    config = BundleConfig(architecture=architecture, parameters=small_posterior.parameters, stamp=small_posterior.stamp,
+                          forward_model=followed, training={})  # fmt: skip
+    # untrained, so a Gaussian about the fit: better than a rough network where galaxies are bright
+    posterior = replace(small_posterior, forward_model=followed, linearized=build_linearized(config, seed=1))
+    monkeypatch.setattr(tasks, "_posterior", lambda bundle, digest: posterior)
+    partition = source.partitions(12)[0]
+    asked = replace(job, n_draws=256, certify=True)
+    infer_partition(source.only(partition), partition, asked)
+    table = parquet.read_table(job.part(0))
+    job.part(0).unlink()
+    monkeypatch.setattr(tasks, "_posterior", lambda bundle, digest: replace(posterior, linearized=None))
+    infer_partition(source.only(partition), partition, asked)
+    plain = parquet.read_table(job.part(0))
+    linearized, means, efficiency = (np.asarray(table.column(name)) for name in ("linearized", "mag_mean", "ess_fraction"))
+    assert set(linearized) == {0, 1}
+    assert not np.asarray(plain.column("linearized")).any()
+    assert (np.asarray(plain.column("inference_ok"))[linearized == 1] == 0).all(), "only rows that failed"
+    assert (efficiency[linearized == 1] > np.asarray(plain.column("ess_fraction"))[linearized == 1]).all()
+    np.testing.assert_array_equal(means != np.asarray(plain.column("mag_mean")), linearized == 1)
 
 
 def test_a_file_that_is_there_is_only_counted(job, source, inferred):
