@@ -3,7 +3,8 @@
 ``make`` chooses galaxies that cover the prior in bins of the true S/N, stores what is observed of them, and samples their exact
 posteriors with NUTS. ``weigh``, its last step, weighs draws of a broad mixture by the likelihood: the evidence, and a check. ``check`` (the
 default) samples some of them anew by tempered sequential Monte Carlo from the prior, which shares neither gradients nor starting
-points with NUTS. ``score`` prints how far a bundle's draws, or draws in a ``.npy`` file ``(N, S, P)``, are from the reference.
+points with NUTS. ``score`` prints how far a bundle's draws, refined or not, or draws in a ``.npy`` file ``(N, S, P)``, are from the
+reference.
 """
 
 import argparse
@@ -234,7 +235,11 @@ def score(given) -> None:
     else:
         from astroflow.posteriors.bundle import load_posterior
 
-        draws = load_posterior(given.draws).sample(reference.stamps, n_draws=2000, seed=given.seed)
+        posterior = load_posterior(given.draws)
+        if given.refine:
+            draws = posterior.refine(reference.stamps, 1000, seed=given.seed).draws
+        else:
+            draws = posterior.sample(reference.stamps, n_draws=2000, seed=given.seed)
     table(reference, wasserstein(draws, reference.theta))
 
 
@@ -249,6 +254,7 @@ def main() -> None:
         command.set_defaults(run=run)
         if name == "score":
             command.add_argument("draws", type=Path, help="a bundle, or a .npy file of draws (N, S, P)")
+            command.add_argument("--refine", action="store_true", help="score the bundle's draws once they are refined, 1000 each")
         if name in ("make", "check"):
             command.add_argument("--rows", type=int, nargs="+", help="positions of galaxies")
         if name in ("make", "weigh"):
