@@ -49,7 +49,8 @@ def test_however_narrow_a_posterior_it_can_be_drawn(parameters, centre, width, n
         low, high = ax.get_xlim()
         assert low < value < high
     assert save_figure(fig, tmp_path / "narrow.png").exists()
-    assert not caplog.records
+    # a Dask cluster of an earlier test may still complain of a slow machine
+    assert not [record for record in caplog.records if not record.name.startswith("distributed")]
 
 
 def test_one_parameter_without_spread_among_others_can_be_drawn(parameters, centre, tmp_path):

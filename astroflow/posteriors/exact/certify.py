@@ -2,6 +2,7 @@
 
 __all__ = ["certify", "recertified"]
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,12 +45,13 @@ def certify(posterior: "Posterior", encoded: "Encoded", n_draws: int, seed: int)
         stamps = chosen.framed.fine_stamps()
         theta, density = candidates(posterior, chosen, n_draws, max(1, n_draws // PRIOR_SHARE), seed)
         for first in range(0, len(batch), BLOCK):
-            block = slice(first, first + BLOCK)
-            found = _block(posterior, stamps[block], theta[block], density[block], n_draws)
+            places = _filled(np.arange(first, min(first + BLOCK, len(batch))))
+            found = _block(posterior, _picked(stamps, places), theta[places], density[places], n_draws)
+            rows, found = batch[first : first + BLOCK], {name: value[: len(batch) - first] for name, value in found.items()}
             for name in figures:
-                figures[name][batch[block]] = found[name]
-            verdicts["inference"][batch[block]] = found["verdict"]
-            verdicts["model"][batch[block]] = _model_verdict(found)
+                figures[name][rows] = found[name]
+            verdicts["inference"][rows] = found["verdict"]
+            verdicts["model"][rows] = _model_verdict(found)
     return Certificate(**figures, **verdicts)
 
 
@@ -58,6 +60,18 @@ def applicable(posterior: "Posterior", encoded: "Encoded") -> Array:
     if likelihood_gaps(posterior.forward_model):
         return np.zeros(len(encoded), bool)
     return np.asarray(encoded.framed.usable & (encoded.framed.fine_sampling > 0))
+
+
+def _filled(places: Array) -> Array:
+    """Repeat the last of some places until there are BLOCK: products of fewer rows would round in another way, for a row that is alone."""
+    return np.concatenate([places, np.repeat(places[-1:], BLOCK - len(places))])
+
+
+def _picked(stamps: Stamps, places: Array) -> Stamps:
+    """Select stamps by their places, any of them more than once."""
+    by_row = ("images", "psf", "rms", "mask", "gain", "band_present", "binning", "noise_correlation")
+    given = {name: getattr(stamps, name) for name in by_row}
+    return replace(stamps, ids=None, **{name: value[places] for name, value in given.items() if value is not None})
 
 
 def _block(posterior: "Posterior", stamps: Stamps, theta: Array, density: Array, n_draws: int) -> dict[str, Any]:
@@ -84,11 +98,13 @@ def recertified(posterior: "Posterior", encoded: "Encoded", amortized: Certifica
     for same in encoded.framed.alike(rows):
         for start in range(0, len(same), BLOCK):
             block = same[start : start + BLOCK]
-            stamps = encoded.framed[block].fine_stamps()
-            start_point = refined.best[block]
+            places = _filled(np.arange(len(block)))
+            stamps = _picked(encoded.framed[block].fine_stamps(), places)
+            start_point = refined.best[block][places]
             models = posterior.engine.render_draws(start_point[:, None].astype(np.float32), stamps)
             likelihood = PixelLikelihood(stamps, models, dtype="float32")
             found = residual_figures(posterior.engine, posterior.parameters.prior, start_point, likelihood, stamps)
+            found = {name: value[: len(block)] for name, value in found.items()}
             for name, value in found.items():
                 new[name][block] = value
             new["model"][block] = _model_verdict(found)
