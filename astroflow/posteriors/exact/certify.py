@@ -71,7 +71,7 @@ def _picked(stamps: Stamps, places: Array) -> Stamps:
     """Select stamps by their places, any of them more than once."""
     by_row = ("images", "psf", "rms", "mask", "gain", "band_present", "binning", "noise_correlation")
     given = {name: getattr(stamps, name) for name in by_row}
-    return replace(stamps, ids=None, **{name: value[places] for name, value in given.items() if value is not None})
+    return replace(stamps, ids=np.arange(len(places)), **{name: value[places] for name, value in given.items() if value is not None})
 
 
 def _block(posterior: "Posterior", stamps: Stamps, theta: Array, density: Array, n_draws: int) -> dict[str, Any]:
