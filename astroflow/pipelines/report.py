@@ -162,7 +162,8 @@ def _contact_sheet(posterior: Posterior, cutouts: list[Cutout], table: Any, path
     captions = []
     for row, identity in enumerate(np.asarray(table["id"]).tolist()):
         worrying = " ".join(flag_names(int(flags[row]) & (UNUSABLE | SUSPECT)))
-        captions.append(f"{literal(identity)} x{int(stamps.binning[row])} $\\chi^2_r$={chi2[row]:.1f} {worrying}".rstrip())
+        # flags on a line of their own: three of them are wider than the three pictures
+        captions.append(f"{literal(identity)} x{int(stamps.binning[row])} $\\chi^2_r$={chi2[row]:.1f}\n{worrying}".rstrip())
     save_figure(plot_contact_sheet(stamps, model, captions, flagged=np.asarray(table["quality"]) > 0), path)
     return chi2
 

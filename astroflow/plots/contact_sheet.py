@@ -42,7 +42,7 @@ def plot_contact_sheet(
     model : ndarray
         ``(N, B, H, W)`` noiseless models, image unit; NaN where there is none.
     captions : sequence of str
-        One short line for each; may hold mathtext, and is printed literally where it is none.
+        One or a few short lines for each; may hold mathtext, and are printed literally where they are none.
     flagged : ndarray of bool, optional
         ``(N,)`` captions to print in red with an asterisk.
     columns : int
@@ -61,7 +61,8 @@ def plot_contact_sheet(
     sigma = residuals(stamps, np.asarray(model)).sigma[:, band]
     columns = min(columns, n)
     rows = -(-n // columns)
-    cell_w, cell_h = 3 * (1 + GAP) * PANEL_INCHES + 0.12, PANEL_INCHES * stamps.shape[2] / stamps.shape[3] + CAPTION_INCHES
+    caption_inches = CAPTION_INCHES * (1 + 0.7 * max(caption.count("\n") for caption in captions))
+    cell_w, cell_h = 3 * (1 + GAP) * PANEL_INCHES + 0.12, PANEL_INCHES * stamps.shape[2] / stamps.shape[3] + caption_inches
     head = 0.35 if title else 0.08
     with style():
         fig = Figure(figsize=(columns * cell_w + 0.12, rows * cell_h + head + 0.08))
@@ -69,7 +70,7 @@ def plot_contact_sheet(
         for k in range(n):
             left = 0.12 + (k % columns) * cell_w
             bottom = height - head - (k // columns + 1) * cell_h
-            ax = fig.add_axes((left / width, bottom / height, (cell_w - 0.12) / width, (cell_h - CAPTION_INCHES) / height))
+            ax = fig.add_axes((left / width, bottom / height, (cell_w - 0.12) / width, (cell_h - caption_inches) / height))
             ax.imshow(_triplet(stamps, np.asarray(model), sigma, k, band), origin="lower", interpolation="nearest", aspect="auto")
             ax.axis("off")
             ax.set_title(drawable(captions[k]) + " *" * bool(marked[k]), fontsize=6, pad=2, loc="left", color=RED if marked[k] else "black")
