@@ -4,7 +4,7 @@ It frames the stamps, encodes each once, draws with base normals keyed by (seed,
 cannot be used keep their place and hold NaN.
 """
 
-__all__ = ["Encoded", "Posterior"]
+__all__ = ["Posterior"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +16,7 @@ from scipy import special
 
 from astroflow.errors import ConfigError, InputError
 from astroflow.posteriors.batches import BATCH
+from astroflow.posteriors.encoded import Encoded
 from astroflow.posteriors.estimator import Estimator
 from astroflow.posteriors.exact.certificate import Certificate, likelihood_gaps
 from astroflow.posteriors.exact.reweight import Reweighted, reweight
@@ -41,45 +42,6 @@ if TYPE_CHECKING:
     from astroflow.posteriors.exact.refine import Refinement
 
 LOW_SNR = 5.0
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Stamps after the network has looked at them once: draw from it as often as you like.
-
-    `context` ``(N, C)``, `snr` ``(N,)`` estimated signal-to-noise ratio, `flags` ``(N,)``, and the `framed` stamps. `fitted` ``(N,)`` says
-    which rows have a linearised posterior, and `fits` holds those rows' fits; None if there are none.
-    """
-
-    framed: Framed
-    context: Array
-    snr: Array
-    flags: Array
-    fitted: Array
-    fits: Linearization | None = None
-
-    def __len__(self) -> int:
-        return len(self.context)
-
-    def __getitem__(self, rows: Array) -> "Encoded":
-        """Select rows by an array of positions."""
-        framed = self.framed[rows]
-        fits = None
-        if self.fits is not None and self.fitted[rows].any():
-            place = np.cumsum(self.fitted) - 1
-            fits = self.fits[place[rows[self.fitted[rows]]]]
-        return Encoded(framed, self.context[rows], self.snr[rows], self.flags[rows], self.fitted[rows], fits)
-
-    def with_fits(self, rows: Array, fits: Linearization | None) -> "Encoded":
-        """Return this with fits for rows, given by their positions, that have had none."""
-        if fits is None or not len(rows):
-            return self
-        fitted = self.fitted.copy()
-        fitted[rows] = True
-        before = np.flatnonzero(self.fitted)
-        everything = fits if self.fits is None else self.fits.joined(fits)
-        places = rows if self.fits is None else np.concatenate([before, rows])
-        return replace(self, fitted=fitted, fits=everything[np.argsort(places)])
 
 
 @dataclass(frozen=True)

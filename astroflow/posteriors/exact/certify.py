@@ -18,8 +18,9 @@ from astroflow.sims.psf_errors import psf_errors
 from astroflow.types import Array, Stamps
 
 if TYPE_CHECKING:
+    from astroflow.posteriors.encoded import Encoded
     from astroflow.posteriors.exact.refine import Refinement
-    from astroflow.posteriors.posterior import Encoded, Posterior
+    from astroflow.posteriors.posterior import Posterior
 
 BATCH = 64
 """Rows whose draws are in memory together."""

@@ -17,7 +17,8 @@ from astroflow.sims.priors import JointPrior
 from astroflow.types import Array, Stamps
 
 if TYPE_CHECKING:
-    from astroflow.posteriors.posterior import Encoded, Posterior
+    from astroflow.posteriors.encoded import Encoded
+    from astroflow.posteriors.posterior import Posterior
 
 AT_ONCE = 1024
 """Models in memory together."""

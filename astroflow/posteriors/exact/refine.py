@@ -26,7 +26,8 @@ from astroflow.randomness import generator
 from astroflow.types import Array
 
 if TYPE_CHECKING:
-    from astroflow.posteriors.posterior import Encoded, Posterior
+    from astroflow.posteriors.encoded import Encoded
+    from astroflow.posteriors.posterior import Posterior
 
 ROUND = 512
 """Draws of a round."""

@@ -11,7 +11,8 @@ from astroflow.posteriors.exact.certificate import Certificate, Verdict
 from astroflow.posteriors.exact.certify import certify
 
 if TYPE_CHECKING:
-    from astroflow.posteriors.posterior import Encoded, Posterior
+    from astroflow.posteriors.encoded import Encoded
+    from astroflow.posteriors.posterior import Posterior
 
 
 def sharpen(posterior: "Posterior", encoded: "Encoded", certificate: Certificate, n_draws: int, seed: int) -> "tuple[Encoded, Certificate]":
