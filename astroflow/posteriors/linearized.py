@@ -158,10 +158,12 @@ class LinearizedStage:
         """
         good = ~stamps.mask[:, 0] & np.isfinite(stamps.images[:, 0]) & np.isfinite(stamps.rms[:, 0]) & (stamps.rms[:, 0] > 0)
         guess = np.clip(np.where(np.isfinite(guess), guess, 0), -FURTHEST, FURTHEST).astype(np.float32)
-        inputs = (
+        inputs: tuple[Array, ...] = (
             guess, np.where(good, stamps.images[:, 0], 0), np.where(good, stamps.rms[:, 0], 1), good,
             stamps.gain[:, 0], stamps.psf[:, 0], stamps.stamp_scale_arcsec,
         )  # fmt: skip
+        if stamps.noise_correlation is not None:
+            inputs = (*inputs, stamps.noise_correlation[:, 0])
         fit = LinearFit(*in_batches(self._fit, *inputs))
         features = np.concatenate([context, *self._features(fit)], 1).astype(np.float32)
         converged = np.isfinite(features).all(1) & np.isfinite(fit.factor).all((1, 2))
