@@ -21,13 +21,18 @@ OTHER_CHANNELS = (16, 32)
 """Channels of an input of any other name."""
 
 
+def _listed(value: Any) -> Any:
+    """Take one number for a list of it."""
+    return [value] if isinstance(value, int) else value
+
+
 class SummaryRecipe(Recipe):
     """The summary network."""
 
     kind: Literal["residual"] = "residual"
     channels: dict[str, tuple[Width, ...]] = DEFAULT_CHANNELS
     """Channels of each stage, per image input; a stage halves the side. An input that is left out has its default."""
-    blocks: Blocks | Annotated[tuple[Blocks, ...], pydantic.Field(min_length=1)] = 1
+    blocks: Annotated[tuple[Blocks, ...], pydantic.BeforeValidator(_listed), pydantic.Field(min_length=1)] = (1,)
     """Residual blocks per stage; a list begins with the finest stage, where a block costs most, and its last holds for the stages left."""
     dense: tuple[Width, ...] = (192, 192)
     """Units of the dense layers that join all inputs."""
