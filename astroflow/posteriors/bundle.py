@@ -42,7 +42,7 @@ from astroflow.sims.stamp import StampSpec
 from astroflow.types import Array, Stamps
 
 FORMAT = "astroflow-bundle"
-VERSION = 1
+VERSION = 2
 FILES = ("config.json", "weights.safetensors", "golden.safetensors")
 BESIDE = ("history.json", "learning_curve.png")
 """What a training writes into the bundle's folder besides."""
@@ -182,7 +182,7 @@ def load_posterior(path: str | Path) -> Posterior:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(f"{folder}/manifest.json is not an astroflow manifest")
     if manifest.get("version") != VERSION:
-        raise BundleError(f"{folder} is a bundle of version {manifest.get('version')!r}; this astroflow reads version {VERSION}")
+        raise BundleError(f"{folder} is a bundle of version {manifest.get('version')!r}; this astroflow reads version {VERSION}: train again")
     contents = _checked_files(folder, manifest)
     data = _strict_json(folder / "config.json", contents["config.json"])
     try:

@@ -23,7 +23,7 @@ OTHER_CHANNELS = (16, 32)
 
 def _listed(value: Any) -> Any:
     """Take one number for a list of it."""
-    return [value] if isinstance(value, int) else value
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class SummaryRecipe(Recipe):

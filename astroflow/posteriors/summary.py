@@ -5,7 +5,7 @@ __all__ = ["QUANTILES", "leans_on_bound", "summarize_draws"]
 import numpy as np
 
 from astroflow.sims.parameters import Parameters
-from astroflow.sims.stamp import StampSpec
+from astroflow.sims.stamp import StampSpec, size_names
 from astroflow.types import Array
 
 QUANTILES = {"q025": 0.025, "q16": 0.16, "q50": 0.5, "q84": 0.84, "q975": 0.975}
@@ -46,24 +46,30 @@ def summarize_draws(draws: Array, parameters: Parameters) -> dict[str, Array]:
 def leans_on_bound(draws: Array, binning: Array, parameters: Parameters, stamp: StampSpec) -> Array:
     """Say which posteriors put more than 15 % of their draws within 1.5 % of a bound's range.
 
-    A bound of the size includes the one that its binning sets. Sizes and indices count in logarithm.
+    A bound of the size, the largest of several, includes the one that its binning sets. Sizes and indices count in logarithm.
     """
     lean = np.zeros(len(draws), bool)
     bounds = parameters.prior.bounds
-    for k, (name, parameter) in enumerate(zip(parameters.names, parameters.members, strict=True)):
-        values = draws[..., k]
-        low, high = (np.full(len(draws), b) for b in bounds[name])
-        if parameter.spin == 2:
-            pair = [i for i, p in enumerate(parameters.members) if p.spin == 2]
-            modulus = np.hypot(draws[..., pair[0]], draws[..., pair[1]])
-            lean |= (modulus > (1 - NEAR) * high[:, None]).mean(1) > LEAN_SHARE
-            continue
-        if name == "re_arcsec":
-            limits = np.array([stamp.re_limits_arcsec(int(b)) for b in binning]).reshape(-1, 2)
-            low, high = np.maximum(low, limits[:, 0]), np.minimum(high, limits[:, 1])
+    limits = np.array([stamp.re_limits_arcsec(int(b)) for b in binning]).reshape(-1, 2)
+    sizes = [parameters.index(name) for name in size_names(parameters.names)]
+    round_bounds = dict(parameters.pairs(2))
+
+    def beyond(values: Array, low: Array, high: Array) -> Array:
         if (low > 0).all():
             values, low, high = np.log(values), np.log(low), np.log(high)
         margin = NEAR * (high - low)
-        lean |= (values < (low + margin)[:, None]).mean(1) > LEAN_SHARE
-        lean |= (values > (high - margin)[:, None]).mean(1) > LEAN_SHARE
+        shares = (values < (low + margin)[:, None]).mean(1), (values > (high - margin)[:, None]).mean(1)
+        return np.asarray(np.maximum(*shares) > LEAN_SHARE)
+
+    for k, name in enumerate(parameters.names):
+        low, high = (np.full(len(draws), b) for b in bounds[name])
+        if k in round_bounds:
+            modulus = np.hypot(draws[..., k], draws[..., round_bounds[k]])
+            lean |= (modulus > (1 - NEAR) * high[:, None]).mean(1) > LEAN_SHARE
+        elif k not in round_bounds.values() and sizes != [k]:
+            lean |= beyond(draws[..., k], low, high)
+    if sizes:
+        least, most = np.array([bounds[parameters.names[k]] for k in sizes]).max(0)
+        low, high = np.maximum(least, limits[:, 0]), np.minimum(most, limits[:, 1])
+        lean |= beyond(draws[..., sizes].max(-1), low, high)
     return lean

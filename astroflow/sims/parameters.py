@@ -72,26 +72,25 @@ class Parameters(Recipe):
         """Return one parameter of `theta`."""
         return theta[..., self.index(name)]
 
+    def pairs(self, spin: int) -> list[tuple[int, int]]:
+        """Return the positions of the parameters that turn together, by first and second component: offsets, or each part's ellipticity."""
+        first, second = ([i for i, p in enumerate(self.members) if p.spin == spin and p.component == c] for c in (0, 1))
+        return list(zip(first, second, strict=False))
+
     def turned(self, theta: np.ndarray, turn: int) -> np.ndarray:
         """Return `theta` as it reads after the image is turned by `turn` (see `astroflow.sims.symmetry`)."""
         from astroflow.sims.symmetry import TURNS
 
         transpose, flip_x, flip_y = TURNS[turn]
         out = theta.copy()
-        pairs = {
-            spin: [next((i for i, p in enumerate(self.members) if p.spin == spin and p.component == c), None) for c in (0, 1)]
-            for spin in (1, 2)
-        }
-        for spin, (first, second) in pairs.items():
-            if first is None or second is None:
-                continue
+        for first, second in self.pairs(1):
             a, b = theta[..., first], theta[..., second]
-            if spin == 1:
-                a, b = (b, a) if transpose else (a, b)
-                out[..., first], out[..., second] = (-a if flip_x else a), (-b if flip_y else b)
-            else:
-                out[..., first] = -a if transpose else a
-                out[..., second] = -b if flip_x != flip_y else b
+            a, b = (b, a) if transpose else (a, b)
+            out[..., first], out[..., second] = (-a if flip_x else a), (-b if flip_y else b)
+        for first, second in self.pairs(2):
+            a, b = theta[..., first], theta[..., second]
+            out[..., first] = -a if transpose else a
+            out[..., second] = -b if flip_x != flip_y else b
         return out
 
     def prior_is_symmetric(self) -> bool:

@@ -5,9 +5,9 @@ pixels: the binning of a simulation is drawn first, at random, then a galaxy fro
 binning serves (`re_pixels`). Given its binning, the posterior is therefore the one under that cut prior.
 """
 
-__all__ = ["StampSpec"]
+__all__ = ["StampSpec", "size_names"]
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,6 +15,11 @@ import pydantic
 
 from astroflow.config import Recipe
 from astroflow.errors import ConfigError
+
+
+def size_names(names: Iterable[str]) -> list[str]:
+    """Return the parameters that are half-light radii in arcsec: `re_arcsec`, or several ``*_re_arcsec``."""
+    return [name for name in names if name == "re_arcsec" or name.endswith("_re_arcsec")]
 
 
 class StampSpec(Recipe):
@@ -64,7 +69,7 @@ class StampSpec(Recipe):
 
         Values of `theta` and `binning` are numbers, or arrays of one shape.
         """
-        sizes = [value for name, value in theta.items() if name == "re_arcsec" or name.endswith("_re_arcsec")]
+        sizes = [theta[name] for name in size_names(theta)]
         if not sizes:
             return np.ones(np.shape(binning), bool)
         limits = {b: self.re_limits_arcsec(b) for b in np.unique(binning).tolist()}

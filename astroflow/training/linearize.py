@@ -20,7 +20,9 @@ from astroflow.types import Array, Progress, Simulation
 ROUNDS = 20
 GATE_ROUNDS = 20
 GATED = 16_384
-"""At most so many simulations, of galaxies that neither posterior was trained on, teach the gate."""
+"""At most so many simulations, of galaxies that neither posterior was trained on, teach the gate,"""
+SCORED = 5
+"""but for one in so many, on which it is scored."""
 
 
 def fit_linearized(
@@ -43,7 +45,7 @@ def fit_linearized(
     feed : GalaxyFeed
         Training simulations; `recipe.linearized` epochs of it, those that follow the polishing's, and unseen ones for the gate.
     held_out : Simulation
-        What the result is scored on.
+        What the flow is scored on.
     recipe : TrainingRecipe
         The optimisation.
     seed : int
@@ -54,7 +56,7 @@ def fit_linearized(
     Returns
     -------
     float
-        Held-out log score of the mixture of both, nats per object.
+        Log score of the mixture of both, nats per object, on galaxies that nothing was trained on.
     """
     first = recipe.epochs + recipe.polish
     total = recipe.linearized * feed.steps_per_epoch
@@ -62,56 +64,53 @@ def fit_linearized(
     for epoch in range(first, first + recipe.linearized):
         for simulation in feed.blocks(epoch):
             fits = _fits(stage, estimator, simulation)
-            features.append(fits.features)
-            residuals.append(stage.whiten(simulation.theta, fits))
+            y = stage.whiten(simulation.theta, fits)
+            used = fits.converged & np.isfinite(y).all(1)
+            features.append(fits.features[used])
+            residuals.append(y[used])
             done += len(simulation)
             if progress is not None:
                 progress("fit", done // recipe.batch_size, total, {})
     arrays: dict[str, Array] = {"y": np.concatenate(residuals), "features": np.concatenate(features)}
     stage.scale.adapt(arrays["features"])
     held = _fits(stage, estimator, held_out)
+    truth, held = held_out.theta[held.converged, None], held[held.converged]
 
-    def score() -> float:
-        return float(np.mean(stage.log_prob(held_out.theta[:, None], held), dtype=np.float64))
+    def scores() -> Array:
+        return stage.log_prob(truth, held)[:, 0]
 
     fit_flow(
-        lambda y, features: stage.flow.log_prob(y, stage.scale(features)), stage.trainable_variables, arrays, score,
+        lambda y, features: stage.flow.log_prob(y, stage.scale(features)), stage.trainable_variables, arrays, scores,
         stage="linearized", rounds=ROUNDS, clip_norm=recipe.clip_norm, seed=seed, progress=progress,
     )  # fmt: skip
-    return _fit_gate(stage, estimator, feed.unseen(GATED), held_out, recipe, seed, progress)
+    return _fit_gate(stage, estimator, feed.unseen(GATED), recipe, seed, progress)
 
 
 def _fit_gate(
     stage: LinearizedStage,
     estimator: Estimator,
     simulation: Simulation,
-    held_out: Simulation,
     recipe: TrainingRecipe,
     seed: int,
     progress: Progress | None,
 ) -> float:
-    """Fit the gate to simulations of galaxies that neither posterior was trained on; the held-out score of the mixture."""
+    """Fit the gate to simulations of galaxies that neither posterior was trained on; the score of the mixture on the last of them."""
+    context, _ = estimator.encode(network_inputs(simulation.stamps))
+    fits = stage.fit(context, estimator.guess(context), simulation.stamps)
+    theta = simulation.theta[:, None]
+    own, linear = estimator.log_prob(theta, context)[:, 0], stage.log_prob(theta, fits)[:, 0]
+    # where both are nothing, rounding has put the truth on a bound, which tells neither from the other
+    known = np.flatnonzero(fits.converged & (np.isfinite(own) | np.isfinite(linear)))
+    split = len(known) - max(1, len(known) // SCORED)
+    seen, held = known[:split], known[split:]
 
-    def densities(simulation: Simulation) -> tuple[Array, Array, Array]:
-        """Return both log densities at the truth, the network's own first, and the features: of fits that converged."""
-        context, _ = estimator.encode(network_inputs(simulation.stamps))
-        fits = stage.fit(context, estimator.guess(context), simulation.stamps)
-        theta = simulation.theta[:, None]
-        own, linear = estimator.log_prob(theta, context)[:, 0], stage.log_prob(theta, fits)[:, 0]
-        # where both are nothing, rounding has put the truth on a bound, which tells neither from the other
-        known = fits.converged & (np.isfinite(own) | np.isfinite(linear))
-        return own[known], linear[known], fits.features[known]
-
-    own, linear, features = densities(simulation)
-    held_own, held_linear, held_features = densities(held_out)
-
-    def score() -> float:
-        share = np.asarray(stage.gate(stage.scale(held_features)))
-        return float(np.mean(log_mixture(share, held_own, held_linear), dtype=np.float64))
+    def scores() -> Array:
+        share = np.asarray(stage.gate(stage.scale(fits.features[held])))
+        return log_mixture(share, own[held], linear[held])
 
     return fit_flow(
         lambda advantage, features: stage.gate.log_gain(advantage, stage.scale(features)), stage.gate.trainable_variables,
-        {"advantage": np.clip(own - linear, -MOST, MOST), "features": features}, score,
+        {"advantage": np.clip(own[seen] - linear[seen], -MOST, MOST), "features": fits.features[seen]}, scores,
         stage="gate", rounds=GATE_ROUNDS, clip_norm=recipe.clip_norm, seed=seed, progress=progress,
     )  # fmt: skip
 

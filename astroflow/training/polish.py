@@ -49,11 +49,11 @@ def polish_flow(
     held_context, _ = estimator.encode(held_out)
     held_theta = np.asarray(held_out["theta"], np.float32)[:, None]
 
-    def score() -> float:
-        return float(np.mean(estimator.log_prob(held_theta, held_context), dtype=np.float64))
+    def scores() -> Array:
+        return estimator.log_prob(held_theta, held_context)[:, 0]
 
     if not recipe.polish:
-        return score()
+        return float(np.mean(scores(), dtype=np.float64))
     contexts, thetas = [], []
     for epoch in range(recipe.epochs, recipe.epochs + recipe.polish):
         for batch in feed.epoch(epoch):
@@ -62,6 +62,6 @@ def polish_flow(
     variables = [v for layer in estimator.flow.conditioners for v in layer.trainable_variables]
     arrays = {"theta": np.concatenate(thetas), "context": np.concatenate(contexts)}
     return fit_flow(
-        estimator.log_prob_graph, variables, arrays, score,
+        estimator.log_prob_graph, variables, arrays, scores,
         stage="polish", rounds=ROUNDS, clip_norm=recipe.clip_norm, seed=seed, progress=progress,
     )  # fmt: skip

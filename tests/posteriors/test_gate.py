@@ -20,7 +20,7 @@ def test_the_gate_believes_whom_the_truth_favours():
         return gate.log_gain(tf.constant(advantage, tf.float32), tf.constant(features))
 
     before = np.mean(gain(**arrays))
-    score = fit_flow(gate.log_gain, gate.trainable_variables, arrays, lambda: float(np.mean(gain(**arrays))), stage="gate", rounds=20,
+    score = fit_flow(gate.log_gain, gate.trainable_variables, arrays, lambda: np.asarray(gain(**arrays)), stage="gate", rounds=20,
                      clip_norm=10.0, seed=0)  # fmt: skip
     assert score > before + 0.5
     share = np.asarray(gate(features))

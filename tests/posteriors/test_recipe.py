@@ -16,6 +16,11 @@ def test_everything_has_a_default():
     assert Architecture.model_validate(made.model_dump(mode="json")) == made
 
 
+def test_one_number_of_blocks_is_a_list_of_it():
+    assert parse(summary={"blocks": 2}).summary.blocks == (2,)
+    assert parse(summary={"blocks": [0, 1]}).summary.blocks == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -36,6 +41,10 @@ def test_everything_has_a_default():
         ({"flow": {"hidden": []}}, r"`flow.hidden`"),
         ({"flow": {"hidden": [5000]}}, r"`flow.hidden"),
         ({"summary": {"channels": {"image": [0]}}}, r"`summary.channels"),
+        ({"summary": {"blocks": -1}}, r"`summary.blocks.0` \(= -1\): Input should be greater than or equal to 0"),
+        ({"summary": {"blocks": [0, 9]}}, r"`summary.blocks.1` \(= 9\)"),
+        ({"summary": {"blocks": []}}, r"`summary.blocks` \(= \[\]\)"),
+        ({"summary": {"blocks": True}}, r"`summary.blocks` \(= True\)"),
         ({"summary": {"context": 0}}, r"`summary.context` \(= 0\)"),
         ({"network": {}}, r"unknown key `network`; known keys: flow, linearized, summary"),
     ],

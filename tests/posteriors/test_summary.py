@@ -2,6 +2,10 @@ import numpy as np
 import pytest
 
 from astroflow.posteriors.summary import QUANTILES, leans_on_bound, summarize_draws
+from astroflow.sims.bulge_disc import BulgeDiscGalaxy
+from astroflow.sims.distributions import LogUniform
+from astroflow.sims.priors import DiscBlock
+from astroflow.sims.stamp import StampSpec
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +93,25 @@ def test_the_bound_of_the_size_is_that_of_the_binning(parameters, small_simulato
     for re, expected in ((0.995, [True, False]), (0.603, [False, True]), (0.8, [False, False])):
         draws = typical(parameters, n=2, re=re)
         assert leans_on_bound(draws, np.array([1, 2]), parameters, stamp).tolist() == expected
+
+
+def test_each_ellipticity_has_its_own_bound_and_the_largest_size_the_binnings():
+    """A bulge rounder than its bound and a disc beyond the bulge's; a bulge that no binning would serve, in a disc that one does."""
+    galaxy = BulgeDiscGalaxy(
+        disc_ellipticity=DiscBlock(names=("disc_e1", "disc_e2"), sigma=0.3, high=0.7),
+        bulge_ellipticity=DiscBlock(names=("bulge_e1", "bulge_e2"), sigma=0.15, high=0.5),
+        disc_re_arcsec=LogUniform(low=0.15, high=4.0), bulge_re_arcsec=LogUniform(low=0.1, high=1.5),
+    )  # fmt: skip
+    stamp = StampSpec(size=32, pixel_scale_arcsec=0.2, zero_point=27.0, psf_size=15, binning=(1, 2), re_pixels=(2.0, 8.0))
+    assert stamp.re_limits_arcsec(1)[1] == 1.6
+    assert stamp.re_limits_arcsec(2) == (0.8, 3.2)
+    inside = {
+        "mag": 21.0, "bulge_to_total": 0.4, "disc_re_arcsec": 1.2, "bulge_re_arcsec": 0.3, "disc_e1": 0.6, "disc_e2": 0.0, "bulge_e1": 0.0,
+        "bulge_e2": 0.45, "dx_arcsec": 0.0, "dy_arcsec": 0.0,
+    }  # fmt: skip
+    cases = [{}, {"disc_e1": 0.699}, {"bulge_e2": 0.499}, {"disc_re_arcsec": 1.59}, {"disc_re_arcsec": 0.81, "bulge_re_arcsec": 0.2}]
+    binning = np.array([1, 1, 1, 1, 2])
+    names = galaxy.parameters.names
+    theta = np.array([[(inside | case)[name] for name in names] for case in cases])
+    draws = theta[:, None] + 1e-4 * np.random.default_rng(1).normal(size=(len(cases), 200, len(names)))
+    assert leans_on_bound(draws, binning, galaxy.parameters, stamp).tolist() == [False, True, True, True, True]

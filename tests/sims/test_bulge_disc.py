@@ -6,6 +6,7 @@ from astroflow.sims.bulge_disc import BulgeDiscGalaxy
 from astroflow.sims.distributions import LogUniform
 from astroflow.sims.galaxies import Galaxy
 from astroflow.sims.recipe import build_simulator
+from astroflow.sims.symmetry import turn_images
 
 ZERO_POINT = 25.0
 THETA = {
@@ -22,6 +23,21 @@ def test_it_is_a_galaxy_whose_parameters_turn_with_the_image():
     assert [name for name, spin in spins.items() if spin == 2] == ["disc_e1", "disc_e2", "bulge_e1", "bulge_e2"]
     assert [name for name, spin in spins.items() if spin == 1] == ["dx_arcsec", "dy_arcsec"]
     assert galaxy.parameters.prior_is_symmetric()
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_turned_parameters_draw_the_turned_image(turn):
+    """Both components turn."""
+    galaxy = BulgeDiscGalaxy()
+    psf = galsim.Gaussian(fwhm=0.5)
+
+    def drawn(theta):
+        profile = galaxy.profile(dict(zip(THETA, theta, strict=True)), ZERO_POINT)
+        return galsim.Convolve(profile, psf).drawImage(nx=48, ny=48, scale=0.2, dtype=np.float64).array
+
+    theta = np.array(list(THETA.values()))
+    image = drawn(theta)
+    assert np.abs(drawn(galaxy.parameters.turned(theta, turn)) - turn_images(image, turn)).max() < 1e-4 * image.max()
 
 
 def test_it_is_an_exponential_and_a_de_vaucouleurs_profile():
