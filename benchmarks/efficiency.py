@@ -60,7 +60,8 @@ def repair(posterior, simulator, count: int) -> None:
         seconds += time.perf_counter() - begin
         rows += len(part)
         failed += asked.sum()
-        after.append(np.where(asked, refined.efficiency, certificate.efficiency))
+        # rows that could not be repaired keep their amortized draws
+        after.append(np.where(refined.method > Method.POOR, refined.efficiency, certificate.efficiency))
         evaluations.append(refined.evaluations[asked])
         for row in np.flatnonzero(asked & (refined.method <= Method.POOR)):
             poor.append(f"S/N {part.snr[row]:.0f}, theta {part.theta[row].round(2).tolist()}, ESS/N {refined.efficiency[row]:.2f}")

@@ -30,6 +30,8 @@ BINS = ((5, 10), (10, 30), (30, 100), (100, 300), (300, 1000))
 N_PARTS, RE_PARTS = 3, 4
 """A galaxy of each third of the prior of n and each quarter of that of re, in each bin of S/N."""
 SEED = 20_261
+FAR = 0.1
+"""Distances above it are counted."""
 CHAINS, WARM_UP, DRAWS, KEPT = 4, 500, 1000, 2000
 CANDIDATES = 20_000
 
@@ -211,7 +213,12 @@ def table(reference: ReferencePosteriors, distances, extra=None) -> None:
             f"{reference.stamps.ids[i]:3d}  {reference.snr[i]:7.1f} {n[i]:5.2f} {re[i]:5.2f}  {reference.rhat[i].max():.4f} "
             f"{reference.ess[i].min():6.0f}  {others}  {' '.join(f'{d:.3f}' for d in distances[i])}"
         )
-    print(f"median {np.nanmedian(distances):.3f}, largest {np.nanmax(distances):.3f}")
+    print(summary(distances))
+
+
+def summary(distances) -> str:
+    known = distances[np.isfinite(distances)]
+    return f"median {np.median(known):.3f}, largest {known.max():.3f}, {np.sum(known > FAR)} of {len(known)} above {FAR}"
 
 
 def check(given) -> None:
@@ -241,6 +248,19 @@ def score(given) -> None:
         else:
             draws = posterior.sample(reference.stamps, n_draws=2000, seed=given.seed)
     table(reference, wasserstein(draws, reference.theta))
+    print(f"chance alone, with as many draws of normal approximations: {chance(reference, draws.shape[1])}")
+
+
+def chance(reference: ReferencePosteriors, count: int) -> str:
+    """Say what distances chance alone gives: `count` draws of each galaxy's normal approximation against 2000 others."""
+    rng = np.random.default_rng(SEED + 2)
+    u = [np.asarray(one, np.float64) for one in reference.u]
+    factors = [(one.mean(0), np.linalg.cholesky(np.cov(one.T))) for one in u]
+    parts = []
+    for size in (count, reference.theta.shape[1]):
+        drawn = [mean + rng.normal(size=(size, len(mean))) @ factor.T for mean, factor in factors]
+        parts.append(reference.simulator.parameters.prior.forward(np.stack(drawn)))
+    return summary(wasserstein(*parts))
 
 
 def main() -> None:

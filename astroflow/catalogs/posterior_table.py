@@ -88,7 +88,6 @@ class RowInfo:
 
 
 CERTIFICATE = (
-    OutputColumn("linearized", "int8", "", "meta.code", "1 the linearised posterior, 0 the network's own; before any refining"),
     OutputColumn(
         "ess_fraction",
         "float32",
@@ -98,7 +97,13 @@ CERTIFICATE = (
     ),
     OutputColumn("k_hat", "float32", "", "stat.value", "Certificate: Pareto shape of their tail; passes below min(0.7, 1 - 1 / log10 N)"),
     OutputColumn("missed", "float32", "", "stat.value", "Certificate: share of the posterior found where the draws have nothing"),
-    OutputColumn("log_evidence", "float32", "", "stat.likelihood", "Certificate: log of the image's evidence, nats"),
+    OutputColumn(
+        "log_evidence",
+        "float32",
+        "",
+        "stat.likelihood",
+        "Certificate: log evidence of the image in units of the bundle's zero point, nats",
+    ),
     OutputColumn("log_evidence_error", "float32", "", "stat.error;stat.likelihood", "Certificate: its standard error, nats"),
     OutputColumn("chi2", "float32", "", "stat.fit.chi2", "Certificate: chi-squared of the best fit"),
     OutputColumn(
@@ -125,7 +130,7 @@ CERTIFICATE = (
 
 REFINED = (
     OutputColumn(
-        "refined", "int8", "", "meta.code", "1 draws resampled, 2 drawn anew and resampled, 0 tried in vain: amortized, -1 not asked for"
+        "refined", "int8", "", "meta.code", "1 resampled, 2 drawn anew and resampled; amortized draws: 0 tried in vain, -1 not tried"
     ),
     OutputColumn("refine_evaluations", "int32", "", "meta.number", "Evaluations of the likelihood that refining took"),
     OutputColumn("ess_fraction_amortized", "float32", "", "stat.value", "ess_fraction of the amortized draws, before refining"),
@@ -191,7 +196,10 @@ def posterior_columns(
             OutputColumn("e2_sky_sd", "float32", "", "stat.stdev;src.ellipticity", "|e| sin(2 PA): posterior standard deviation"),
         ]
     columns += [
-        OutputColumn("snr", "float32", "", "stat.snr", "Estimated signal-to-noise ratio, sqrt(m^T C0^-1 m) over unmasked pixels"),
+        OutputColumn(
+            "snr", "float32", "", "stat.snr", "Estimated signal-to-noise ratio, x^T x / sqrt(x^T R x) of x = m / rms over unmasked pixels"
+        ),
+        OutputColumn("linearized", "int8", "", "meta.code", "1 the linearised posterior, 0 the network's own; before any refining"),
         OutputColumn("binning", "int32", "", "instr.binning", "Native pixels on a side that were summed into one stamp pixel"),
         OutputColumn("flags", "int32", "", "meta.code.error", "Bits of astroflow.posteriors.Flag, see docs/flags.md"),
         OutputColumn("quality", "int8", "", "meta.code.qual", "0 good, 1 suspect: look before use, 2 unusable: parameters are null"),

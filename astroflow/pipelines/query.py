@@ -110,6 +110,8 @@ def query(
     ------
     InputError
         If a file cannot be used, or something needed is missing.
+    ConfigError
+        If an option is out of range, or refining is asked for and the likelihood does not follow the bundle's forward model.
     """
     _check_options(zero_point, pixel_scale_arcsec, gain, x, y, n_draws)
     remarks: list[str] = []
@@ -119,6 +121,11 @@ def query(
     except InputError as error:
         raise InputError(str(error).replace("with `hdu`", "with --psf-hdu")) from None
     posterior = load_posterior(bundle)
+    if refine and likelihood_gaps(posterior.forward_model):
+        # an answer that was asked to be exact, and is not, must not look as if it were
+        raise ConfigError(
+            f"--refine: the likelihood of {bundle} does not follow {_gaps(posterior)}, so refined error bars would be too small"
+        )
     gain = _gain(gain, header, remarks)
     stated = None if noise_correlation is None else read_noise_correlation(noise_correlation)
     noise = _noise(rms, pixels, posterior.noise_correlation if stated is None else stated, remarks)
@@ -167,14 +174,16 @@ def query(
     out.mkdir(parents=True, exist_ok=True)
     table = build_posterior_table(posterior.parameters, info, columns, bundle=posterior.digest, samples=draws)
     write_parquet(table, out / "posterior.parquet")
-    save_figure(plot_corner(draws[0], posterior.parameters, identity=image.name, flags=bits), out / "corner.png")
+    verdicts = {"inference": int(certificate.inference[0]), "model": int(certificate.model[0])}
+    save_figure(plot_corner(draws[0], posterior.parameters, identity=image.name, flags=bits, verdicts=verdicts), out / "corner.png")
     files = [out / "posterior.parquet", out / "corner.png"]
     if "reference" in posterior.forward_model:
         reference = posterior.forward_model["reference"]
         remarks.append(f"no picture of the fit: the bundle's simulator is {reference!r}, which is not imported here")
     else:
         stamps, model = model_picture(posterior, cutout, draws[0].mean(0))
-        save_figure(plot_residual(stamps, model, flags=bits, n_parameters=len(posterior.parameters)), out / "fit.png")
+        picture = plot_residual(stamps, model, flags=bits, n_parameters=len(posterior.parameters), verdicts=verdicts)
+        save_figure(picture, out / "fit.png")
         files.append(out / "fit.png")
     write_json(out / "provenance.json", {"bundle": posterior.digest, "remarks": remarks, **provenance(_plain(cutout), seed)})
     lines = [*_lines(posterior, columns, float(encoded.snr[0])), *lines]
@@ -184,8 +193,7 @@ def query(
 def _certificate_line(posterior: Posterior, certificate: Certificate) -> str:
     """Say both verdicts in a line."""
     if certificate.inference[0] == Verdict.NOT_APPLICABLE:
-        gaps = likelihood_gaps(posterior.forward_model) or ["pixels that came binned"]
-        return f"certificate: not applicable, the likelihood does not follow {'; '.join(gaps)}"
+        return f"certificate: not applicable, the likelihood does not follow {_gaps(posterior)}"
     words = {Verdict.OK: "passed", Verdict.FAILED: "FAILED"}
     inference, model = (words[Verdict(verdict[0])] for verdict in (certificate.inference, certificate.model))
     return (
@@ -193,6 +201,10 @@ def _certificate_line(posterior: Posterior, certificate: Certificate) -> str:
         f"model {model} (chi-squared {certificate.chi_squared[0]:.0f} for {certificate.dof[0]:.0f}, "
         f"residual p {certificate.residual_p[0]:.2g})"
     )
+
+
+def _gaps(posterior: Posterior) -> str:
+    return "; ".join(likelihood_gaps(posterior.forward_model) or ["pixels that came binned"])
 
 
 def model_picture(posterior: Posterior, cutout: Cutout, theta: Array) -> tuple[Stamps, Array]:

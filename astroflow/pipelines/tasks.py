@@ -162,13 +162,12 @@ def _inferred(source: Source, partition: Partition, job: InferenceJob) -> "pa.Ta
         block = list(itertools.islice(cutouts, at_once))
         rows = slice(start, start + len(block))
         encoded = posterior.encode(block)
-        judged: dict[str, Array] = {}
         marks = np.zeros(len(block), np.int64)
         if job.certify:
             encoded, certificate = posterior.sharpen(encoded, posterior.certify(encoded, job.n_draws, job.seed), job.n_draws, job.seed)
         draws = posterior.sample(encoded, job.n_draws, job.seed)
+        judged: dict[str, Array] = {"linearized": encoded.fitted.astype(np.int8)}
         if job.certify:
-            judged["linearized"] = encoded.fitted.astype(np.int8)
             if job.refine_budget:
                 refined = posterior.refine(encoded, job.n_draws, job.seed, job.refine_budget, certificate.inference == Verdict.FAILED)
                 draws, judged = refined.draws, judged | refined.columns(certificate)

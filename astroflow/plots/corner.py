@@ -7,11 +7,13 @@ than the prior, or lean on a bound, or be a single point where something went wr
 __all__ = ["plot_corner"]
 
 import textwrap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from astroflow.errors import InputError
+from astroflow.plots.badges import add_badges
 from astroflow.plots.style import BLUE, GREY, RED, drawable, literal, style
 from astroflow.posteriors.flags import flag_names
 from astroflow.sims.parameters import Parameters
@@ -33,6 +35,7 @@ def plot_corner(
     truth: Array | None = None,
     identity: int | str = "",
     flags: int = 0,
+    verdicts: Mapping[str, int] | None = None,
 ) -> "Figure":
     """Draw one posterior: 1-D and 2-D marginals with 39 and 86 % contours, medians with their 68 % intervals, and the prior.
 
@@ -48,6 +51,8 @@ def plot_corner(
         The object's id, for the title.
     flags : int
         Bits of `astroflow.posteriors.Flag`, named in the title.
+    verdicts : mapping of str to int, optional
+        Of a certificate, by question; shown as badges.
     """
     import corner
     from matplotlib.figure import Figure
@@ -82,6 +87,8 @@ def plot_corner(
             _add_prior(axes[i, i], prior[:, i])
             axes[i, i].set_title(_summary(draws[:, i], parameters.units[i]), fontsize=8)
         _add_legend(fig, truth is not None)
+        if verdicts:
+            add_badges(fig, verdicts, loc="upper right", bbox_to_anchor=(0.95, 0.8))
         names = textwrap.fill(", ".join(flag_names(flags)) or "none", 12 * p)
         fig.suptitle(
             f"{f'Posterior of {literal(identity)}' if str(identity) else 'Posterior'}\nflags: {names}", x=0.62, y=0.97, fontsize=11

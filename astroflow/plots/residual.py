@@ -3,11 +3,13 @@
 __all__ = ["plot_residual"]
 
 import textwrap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from astroflow.diagnostics.residuals import residuals
+from astroflow.plots.badges import add_badges
 from astroflow.plots.pixels import MASK_COLOUR, RESIDUAL_LIMIT, Stretch
 from astroflow.plots.style import literal, style
 from astroflow.posteriors.flags import flag_names
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def plot_residual(stamps: Stamps, model: Array, *, row: int = 0, flags: int = 0, n_parameters: int = 0) -> "Figure":
+def plot_residual(
+    stamps: Stamps, model: Array, *, row: int = 0, flags: int = 0, n_parameters: int = 0, verdicts: Mapping[str, int] | None = None
+) -> "Figure":
     """Draw one stamp, its noiseless model and their difference over the noise, one line for each band.
 
     Data and model share an asinh grey scale; residuals go from -5 to 5 sigma. Masked pixels are brown and hatched.
@@ -35,6 +39,8 @@ def plot_residual(stamps: Stamps, model: Array, *, row: int = 0, flags: int = 0,
         Bits of `astroflow.posteriors.Flag`, named in the title.
     n_parameters : int
         Fitted parameters, taken from the degrees of freedom of chi-squared.
+    verdicts : mapping of str to int, optional
+        Of a certificate, by question; shown as badges.
     """
     from matplotlib.figure import Figure
 
@@ -50,6 +56,8 @@ def plot_residual(stamps: Stamps, model: Array, *, row: int = 0, flags: int = 0,
             _draw_band(fig, line, one, clean[0, band], result.sigma[0, band], band)
         names = textwrap.fill(", ".join(flag_names(flags)) or "none", 90)
         fig.suptitle(f"{literal(one.ids[0])}: reduced chi-squared {chi2}; flags: {names}")
+        if verdicts:
+            add_badges(fig, verdicts, loc="outside lower center", frameon=False)
     return fig
 
 

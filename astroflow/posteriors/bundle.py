@@ -182,7 +182,9 @@ def load_posterior(path: str | Path) -> Posterior:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(f"{folder}/manifest.json is not an astroflow manifest")
     if manifest.get("version") != VERSION:
-        raise BundleError(f"{folder} is a bundle of version {manifest.get('version')!r}; this astroflow reads version {VERSION}: train again")
+        raise BundleError(
+            f"{folder} is a bundle of version {manifest.get('version')!r}; this astroflow reads version {VERSION}: train again"
+        )
     contents = _checked_files(folder, manifest)
     data = _strict_json(folder / "config.json", contents["config.json"])
     try:

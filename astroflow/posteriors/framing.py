@@ -62,13 +62,21 @@ class Framed:
         )  # fmt: skip
 
     def alike(self, rows: Array) -> list[Array]:
-        """Sort rows that have a fine PSF by its shape and sampling, so that each part has `fine_stamps`."""
+        """Sort rows that have a fine PSF by its shape and sampling, and by how far noise is correlated: each part has `fine_stamps`."""
         kinds: dict[tuple[Any, ...], list[int]] = {}
         for i in rows.tolist():
             fine = self.fine_psfs[i]
             if fine is not None:
-                kinds.setdefault((fine.shape, int(self.fine_sampling[i])), []).append(i)
+                kinds.setdefault((fine.shape, int(self.fine_sampling[i]), self._lags(i)), []).append(i)
         return [np.array(members) for members in kinds.values()]
+
+    def _lags(self, row: int) -> tuple[int, ...]:
+        """Return the longest lags, (y, x), at which a row's noise is correlated."""
+        maps = self.stamps.noise_correlation
+        if maps is None:
+            return ()
+        places = np.argwhere(maps[row, 0] != 0) - maps.shape[-1] // 2
+        return tuple(np.abs(places).max(0).tolist())
 
     def fine_stamps(self) -> Stamps:
         """Return the stamps with their PSFs as fine as they were given, for models that are exact; the rows must be `alike`."""

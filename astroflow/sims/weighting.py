@@ -18,6 +18,8 @@ from scipy import fft
 
 STEPS = 3
 """Of conjugate gradients. With an odd number the polynomial is positive at the largest eigenvalues too, where few columns reach."""
+LAGS = 10
+"""Correlations further apart are left out, so that what is stated of one stamp does not change the grid of another."""
 
 
 def weighted(columns: Any, rms: Any, variance: Any, good: Any, correlation: Any) -> Any:
@@ -44,10 +46,13 @@ def weighted(columns: Any, rms: Any, variance: Any, good: Any, correlation: Any)
     import tensorflow as tf
 
     height, width = columns.shape[2:]
-    side = correlation.shape[-1]
-    grid = [int(fft.next_fast_len(max(length + side // 2, side), real=True)) for length in (height, width)]
-    periodic = tf.pad(correlation, [(0, 0), (0, grid[0] - side), (0, grid[1] - side)])
-    periodic = tf.roll(periodic, [-(side // 2)] * 2, [1, 2])
+    reach = correlation.shape[-1] // 2
+    beyond = max(0, reach - LAGS)
+    near = correlation[:, beyond : 2 * reach + 1 - beyond, beyond : 2 * reach + 1 - beyond]
+    reach -= beyond
+    grid = [int(fft.next_fast_len(max(length + LAGS, 2 * LAGS + 1), real=True)) for length in (height, width)]
+    periodic = tf.pad(near, [(0, 0), (0, grid[0] - 2 * reach - 1), (0, grid[1] - 2 * reach - 1)])
+    periodic = tf.roll(periodic, [-reach, -reach], [1, 2])
     power = tf.maximum(tf.math.real(tf.signal.rfft2d(periodic)), 0.0)[:, None]
 
     scale = (good / tf.sqrt(variance))[:, None]

@@ -40,7 +40,7 @@ def test_every_summary_has_its_column_and_every_column_its_values(made):
     names = set(table.schema.names)
     assert set(summary) <= names
     assert names - set(summary) == {
-        "row_index", "id", "ra", "dec", "x", "y", "snr", "binning", "flags", "quality", "note", "bundle"
+        "row_index", "id", "ra", "dec", "x", "y", "snr", "linearized", "binning", "flags", "quality", "note", "bundle"
     }  # fmt: skip
     assert table.num_rows == N
     assert table.column("id").to_pylist() == rows.ids.tolist()

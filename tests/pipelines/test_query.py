@@ -444,6 +444,11 @@ def test_the_command(files, capsys):
 # -- correlated noise ----------------------------------------------------------------------------------------------------
 
 
+def test_refining_is_refused_where_the_likelihood_does_not_follow(files):
+    with pytest.raises(ConfigError, match="--refine: the likelihood of .* does not follow wings of the PSF beyond its image"):
+        files(refine=True)
+
+
 def test_a_stated_noise_correlation_is_compared_with_the_bundles(files):
     row = fits.PrimaryHDU(np.array([[0, 0, 0], [0.4, 1, 0.4], [0, 0, 0]]))
     row.writeto(files.folder / "map.fits")

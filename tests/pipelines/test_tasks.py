@@ -108,6 +108,10 @@ def test_rows_that_fail_get_the_linearised_posterior_and_say_so(job, source, sma
     assert (np.asarray(plain.column("inference_ok"))[linearized == 1] == 0).all(), "only rows that failed"
     assert (efficiency[linearized == 1] > np.asarray(plain.column("ess_fraction"))[linearized == 1]).all()
     np.testing.assert_array_equal(means != np.asarray(plain.column("mag_mean")), linearized == 1)
+    job.part(0).unlink()
+    infer_partition(source.only(partition), partition, replace(asked, certify=False))
+    uncertified = parquet.read_table(job.part(0))
+    assert not np.asarray(uncertified.column("linearized")).any(), "catalogs without certificates say it too"
 
 
 def test_a_file_that_is_there_is_only_counted(job, source, inferred):

@@ -23,6 +23,19 @@ def galaxies(small_simulator):
 
 
 @pytest.fixture(scope="session")
+def followed_simulator(small_simulator):
+    """The small simulator with galaxies seen through the PSF image that is handed out, which the likelihood follows."""
+    return replace(small_simulator, engine="fourier", psf=small_simulator.psf.model_copy(update={"image_size": 17}))
+
+
+@pytest.fixture(scope="session")
+def followed_posterior(small_posterior, small_forward_model):
+    """The small posterior, as of `followed_simulator`: a rough network, to which certificates apply."""
+    psf = {"psf": small_forward_model["psf"] | {"image_size": 17}}
+    return replace(small_posterior, forward_model=small_forward_model | psf)
+
+
+@pytest.fixture(scope="session")
 def bright_simulator():
     """Galaxies of a few pixels."""
     return Simulator(

@@ -237,7 +237,7 @@ def test_what_is_no_bundle_says_how_to_make_one(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(version=2), "is a bundle of version 2; this astroflow reads version 1"),
+        (lambda m: m.update(version=1), "is a bundle of version 1; this astroflow reads version 2: train again"),
         (lambda m: m.pop("version"), "is a bundle of version None"),
         (lambda m: m.update(format="other"), "is not an astroflow manifest"),
         (lambda m: m["files"].pop("golden.safetensors"), "should list exactly"),

@@ -13,6 +13,7 @@ from astroflow.posteriors.bundle import BundleConfig, build_linearized, load_pos
 from astroflow.posteriors.inputs import network_inputs
 from astroflow.posteriors.linearized import SQUASH
 from astroflow.posteriors.recipe import Architecture, LinearizedRecipe
+from astroflow.sims.noise_correlation import CosmosCorrelation
 from astroflow.training.fresh import FreshFeed
 from astroflow.training.linearize import fit_linearized
 from astroflow.training.recipe import TrainingRecipe
@@ -75,6 +76,19 @@ def test_fits_whiten_the_truth(trained, fits):
     spread = 1.4826 * np.median(np.abs(y), 0)
     assert (spread > 0.5).all()
     assert (spread < 2.5).all()
+
+
+def test_fits_know_how_noise_is_correlated(trained, fits):
+    """Correlated noise tells less of a smooth galaxy than independent noise of the same rms, and the fits say so."""
+    posterior, _, held_out = trained
+    maps = np.broadcast_to(CosmosCorrelation().map, (len(held_out), 1, 21, 21))
+    context, _ = posterior.estimator.encode(network_inputs(held_out.stamps))
+    stamps = replace(held_out.stamps, noise_correlation=maps)
+    correlated = posterior.linearized.fit(context, posterior.estimator.guess(context), stamps)
+    assert correlated.converged.all()
+    known, less = (np.log(np.diagonal(one.factor, axis1=1, axis2=2)).sum(1) for one in (fits, correlated))
+    assert (less < known).mean() > 0.95
+    assert np.median(known - less) > 1
 
 
 def test_draws_and_densities_are_one_distribution(trained, fits):
@@ -188,7 +202,7 @@ def test_what_the_engine_cannot_draw_is_refused(small_posterior, forward_model):
 
 
 def test_certificates_follow_the_posterior_that_is_certified(trained):
-    """The stage's rows pass more often; a posterior that is too narrow or moved does not pass at all; binned rows are not judged."""
+    """The stage's rows are better; binned rows, and models that the likelihood does not follow, are not judged."""
     posterior, _, held_out = trained
     stamps = held_out.stamps[:50]
     encoded, plain = posterior.encode(stamps), posterior.encode(stamps, least_snr=np.inf)

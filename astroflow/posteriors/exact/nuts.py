@@ -10,7 +10,7 @@ is about standard normal. Chains of several galaxies run side by side in one com
 dual averaging. Halfway through the warm-up the coordinates are whitened again, by the covariance of the draws so far.
 
 A galaxy costs seconds to minutes. Unlike a posterior's draws, these come from TensorFlow's generator: a seed
-gives the same draws on one machine, the same distribution on all.
+gives the same draws on one machine and for the same galaxies in the same order, the same distribution otherwise.
 """
 
 __all__ = ["NUTSDraws", "run_chains", "sample_nuts"]
@@ -94,7 +94,7 @@ def sample_nuts(
     warm_up, draws : int
         Draws of each chain that are thrown away, at least 2, and kept, at least 4.
     seed : int
-        Of all random numbers, with the objects' ids.
+        Of all random numbers, with the ids of the galaxies that run side by side.
     progress : callable, optional
         Called with the position of the first galaxy of each few that are done.
 

@@ -20,6 +20,8 @@ from astroflow.types import Array
 STEP_CHANGES = (0.1, 0.3, 0.6)
 """Two conjugate-gradient steps leave less than 0.01 of log L where no pixel's variance, given all others, changes by more than the first
 of these fractions over the reference models; three, four and five steps do for larger changes. Five for a single reference model."""
+SHARED = 64
+"""Rows, all of the same covariance, from which on they share one factor."""
 
 
 class CorrelatedNoise:
@@ -68,8 +70,8 @@ class CorrelatedNoise:
             self.shrinkage = tf.cast(shrinkage(forms), dtype)
         if not self.exact:
             self._expand_about(middle, pixels, correlation, dtype)
-            change = float(np.abs((q - middle[:, None]) * self.near_diagonal[0].numpy()).max())
-            self.steps = 2 + int(np.searchsorted(STEP_CHANGES, change)) if q.shape[1] > 1 else 2 + len(STEP_CHANGES)
+            change = np.abs((q - middle[:, None]) * self.near_diagonal[0].numpy()).max((1, 2))
+            self.steps = 2 + (np.searchsorted(STEP_CHANGES, change) if q.shape[1] > 1 else np.full(len(q), len(STEP_CHANGES)))
 
     @staticmethod
     def _factor(pixels: Pixels, correlation: Array, q: Array) -> BlockFactor:
@@ -88,7 +90,8 @@ class CorrelatedNoise:
         _, first, back = np.unique(np.array([hashlib.sha256(key).hexdigest() for key in keys]), return_index=True, return_inverse=True)
         _refuse_indefinite(correlation, (bands, height, width))
         factor = made(first)
-        if len(first) == 1:
+        # products with a factor of many rows round in another way than with one of each row: a few rows must not depend on each other
+        if len(first) == 1 and len(back) >= SHARED:
             return factor
         return replace(factor.convert(lambda block: tf.gather(block, back)), log_det=tf.gather(factor.log_det, back))
 
@@ -145,8 +148,12 @@ class CorrelatedNoise:
         if not self.exact:
             delta = tf.maximum(model, 0) * self.photon - self.middle
             change = log_det_change(delta, self.factor.split, *self.near_diagonal)
-            steps = conjugate_gradient_forms(x, delta, self.solve)
-            return next(itertools.islice(steps, self.steps - 1, None)), self.log_det + change
+            # each row takes as many steps as it needs, whatever its neighbours do
+            found = list(itertools.islice(conjugate_gradient_forms(x, delta, self.solve), int(self.steps.max())))
+            forms = found[-1]
+            for step in np.unique(self.steps)[:-1].tolist():
+                forms = tf.where((self.steps == step)[:, None, None, None], found[step - 1], forms)
+            return forms, self.log_det + change
         shape = tf.shape(x)
         flat = tf.reshape(x, tf.concat([shape[:1], [shape[1] * shape[2]], shape[3:]], 0))
         w = tf.cast(self._shrunk(self.factor.whiten(flat), twice=False), tf.float64)

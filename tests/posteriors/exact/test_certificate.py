@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from astroflow.posteriors.exact.certificate import LEAST_DRAWS, Verdict, likelihood_gaps, missed_mass, weigh
+from astroflow.posteriors.exact.certify import PRIOR_SHARE
 from astroflow.sims.distributions import Fixed, LogUniform
 from astroflow.sims.galaxies import SersicGalaxy
 from astroflow.sims.likelihood import PixelLikelihood
@@ -89,7 +90,7 @@ def test_the_heaviest_tails_fail_without_a_warning():
     assert (found["verdict"] == Verdict.FAILED).all()
 
 
-def bimodal(proposal_modes, n_prior=64):
+def bimodal(proposal_modes, n_prior=DRAWS // PRIOR_SHARE):
     """A posterior with two equal modes in a square of side 10, and a proposal with one of them or both."""
     rng = np.random.default_rng(4)
     modes = np.array([[-3.0, -3.0], [3.0, 3.0]])
@@ -108,7 +109,7 @@ def test_a_missing_mode_is_found_by_draws_of_the_prior():
     target, proposal, prior = bimodal(1)
     assert (weigh((target - proposal)[:, :DRAWS])["verdict"] == Verdict.OK).mean() > 0.5, "weights alone do not see it"
     missed = missed_mass(target, proposal, prior, DRAWS)
-    assert (missed > 0.05).mean() > 0.95
+    assert (missed > 0.05).mean() > 0.85, "it covers a twelfth of the prior, of which there are few draws"
     assert abs(missed.mean() - 0.5) < 0.1
     assert (missed_mass(*bimodal(2), DRAWS) < 0.05).all()
 

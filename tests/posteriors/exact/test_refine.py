@@ -107,13 +107,10 @@ def test_a_draw_whose_density_is_no_number_is_not_used(place, value):
 
 
 @pytest.fixture(scope="module")
-def refined(small_posterior, small_simulator, small_forward_model):
+def refined(followed_posterior, followed_simulator):
     """A rough network and thirty galaxies of native pixels: posterior, simulation, certificate, refinement."""
-    psf = {"psf": small_forward_model["psf"] | {"image_size": 17}}
-    posterior = replace(small_posterior, forward_model=small_forward_model | psf)
-    rng = np.random.default_rng(5)
-    simulator = replace(small_simulator, engine="fourier", psf=small_simulator.psf.model_copy(update={"image_size": 17}))
-    simulation = simulator.observe(simulator.draw_block(rng, 120), rng)
+    posterior, rng = followed_posterior, np.random.default_rng(5)
+    simulation = followed_simulator.observe(followed_simulator.draw_block(rng, 120), rng)
     simulation = simulation[np.flatnonzero(simulation.stamps.binning == 1)[:30]]
     certificate = posterior.certify(simulation.stamps, seed=3)
     return posterior, simulation, certificate, posterior.refine(simulation.stamps, n_draws=128, seed=3)
