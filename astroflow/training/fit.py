@@ -13,21 +13,24 @@ import numpy as np
 from astroflow.config import Recipe
 from astroflow.errors import ConfigError
 from astroflow.posteriors.bundle import BundleConfig, build_estimator, build_linearized, check_free, save_bundle
+from astroflow.posteriors.estimator import Estimator
 from astroflow.posteriors.familiarity import Familiarity
 from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.recipe import Architecture
 from astroflow.provenance import provenance, write_json
 from astroflow.sims.recipe import simulator_from_data
 from astroflow.sims.simulator import Simulator
+from astroflow.training.checkpoint import kept
 from astroflow.training.feed import Batch, GalaxyFeed, SimulationFeed, as_batch
 from astroflow.training.fresh import FreshFeed, MixedFeed
 from astroflow.training.linearize import fit_linearized
 from astroflow.training.loop import TrainingResult, fit_estimator
 from astroflow.training.polish import polish_flow
-from astroflow.training.recipe import EstimatorRecipe
+from astroflow.training.recipe import EstimatorRecipe, TrainingRecipe
 from astroflow.training.training_set import TrainingSet
-from astroflow.types import Progress
+from astroflow.types import Array, Progress
 
+SCORE = "held-out score"
 FAMILIAR = 4096
 """So many simulations say what is familiar; the held-out ones alone are too few for limits that one in a thousand exceeds."""
 
@@ -90,8 +93,8 @@ def train_posterior(
     folder = out.with_name(f"{out.name}.checkpoint")
     _check_same_run(folder, recipe, _identity(data), seed)
     result = fit_estimator(estimator, feed, batch, training, folder / "state.safetensors", progress)
-    result = dataclasses.replace(result, best_score=polish_flow(estimator, feed, batch, training, seed, progress))
-    linearized_score = None if stage is None else fit_linearized(stage, estimator, feed, held_out, training, seed, progress)
+    result = dataclasses.replace(result, best_score=_polished(estimator, feed, batch, training, seed, progress, folder))
+    linearized_score = None if stage is None else fit_linearized(stage, estimator, feed, held_out, training, seed, progress, folder)
     familiar = feed.observed_anew(FAMILIAR)
     context, _ = estimator.encode(as_batch(familiar))
     record: dict[str, Any] = {
@@ -114,7 +117,30 @@ def train_posterior(
     # before the bundle, whose manifest says that all is there
     write_json(out / "history.json", result.history)
     digest = save_bundle(out, posterior, held_out.stamps)
+    for file in folder.glob("fits-*.safetensors"):  # the largest part of the checkpoint
+        file.unlink()
     return dataclasses.replace(posterior, digest=digest), result
+
+
+def _polished(
+    estimator: Estimator,
+    feed: GalaxyFeed,
+    held_out: dict[str, Array],
+    recipe: TrainingRecipe,
+    seed: int,
+    progress: Progress | None,
+    folder: Path,
+) -> float:
+    """Polish the flow, or take what an earlier, killed run has made of it; the held-out score."""
+
+    def made() -> dict[str, Array]:
+        score = polish_flow(estimator, feed, held_out, recipe, seed, progress)
+        return {name: v.numpy() for name, v in estimator.variables.items()} | {SCORE: np.array(score)}
+
+    arrays = kept(folder / "polished.safetensors", made)
+    for name, variable in estimator.variables.items():
+        variable.assign(arrays[name])
+    return float(arrays[SCORE])
 
 
 def _feed(recipe: EstimatorRecipe, simulator: Simulator, stored: TrainingSet | None, seed: int, turns: bool) -> GalaxyFeed:

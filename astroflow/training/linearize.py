@@ -6,12 +6,16 @@ is not touched. Last, the gate learns from simulations of its own which of the t
 
 __all__ = ["fit_linearized"]
 
+import functools
+from pathlib import Path
+
 import numpy as np
 
 from astroflow.posteriors.estimator import Estimator
 from astroflow.posteriors.gate import MOST, log_mixture
 from astroflow.posteriors.inputs import network_inputs
 from astroflow.posteriors.linearized import Linearization, LinearizedStage
+from astroflow.training.checkpoint import kept
 from astroflow.training.feed import GalaxyFeed
 from astroflow.training.flow_fit import fit_flow
 from astroflow.training.recipe import TrainingRecipe
@@ -33,6 +37,7 @@ def fit_linearized(
     recipe: TrainingRecipe,
     seed: int,
     progress: Progress | None = None,
+    folder: Path | None = None,
 ) -> float:
     """Fit the flow and the gate of a linearised stage, in place.
 
@@ -52,6 +57,8 @@ def fit_linearized(
         Seeds the order of the simulations.
     progress : callable, optional
         Told after every block of fits and every round.
+    folder : Path, optional
+        Where the fits of each epoch are kept, so that a training that was killed need not repeat them.
 
     Returns
     -------
@@ -60,18 +67,26 @@ def fit_linearized(
     """
     first = recipe.epochs + recipe.polish
     total = recipe.linearized * feed.steps_per_epoch
-    features, residuals, done = [], [], 0
-    for epoch in range(first, first + recipe.linearized):
+    done = 0
+
+    def fitted(epoch: int) -> dict[str, Array]:
+        nonlocal done
+        parts: list[tuple[Array, Array]] = []
         for simulation in feed.blocks(epoch):
             fits = _fits(stage, estimator, simulation)
             y = stage.whiten(simulation.theta, fits)
             used = fits.converged & np.isfinite(y).all(1)
-            features.append(fits.features[used])
-            residuals.append(y[used])
+            parts.append((y[used], fits.features[used]))
             done += len(simulation)
             if progress is not None:
                 progress("fit", done // recipe.batch_size, total, {})
-    arrays: dict[str, Array] = {"y": np.concatenate(residuals), "features": np.concatenate(features)}
+        return {name: np.concatenate(values) for name, values in zip(("y", "features"), zip(*parts, strict=True), strict=True)}
+
+    epochs = []
+    for epoch in range(first, first + recipe.linearized):
+        epochs.append(kept(folder / f"fits-{epoch}.safetensors" if folder else None, functools.partial(fitted, epoch)))
+        done = len(epochs) * feed.steps_per_epoch * recipe.batch_size
+    arrays = {name: np.concatenate([one[name] for one in epochs]) for name in ("y", "features")}
     stage.scale.adapt(arrays["features"])
     held = _fits(stage, estimator, held_out)
     truth, held = held_out.theta[held.converged, None], held[held.converged]

@@ -88,6 +88,30 @@ def test_a_killed_training_ends_with_the_same_bundle(tiny, small_training_set, t
         assert np.allclose(loaded.estimator.variables[name], value, atol=1e-4), name
 
 
+def test_a_training_killed_among_its_fits_repeats_nothing(small_training_set, tmp_path):
+    stage = {
+        "linearized": {"flow": {"layers": 1, "hidden": [8]}},
+        "training": TINY["training"] | {"epochs": 1, "polish": 1, "linearized": 3},
+    }
+    recipe = parse_recipe(EstimatorRecipe, TINY | stage, "tiny")
+    one, _ = train_posterior(recipe, small_training_set, tmp_path / "one", seed=2)
+
+    def kill(stage, done, total, figures):
+        if stage == "fit" and done > 5:  # in the second epoch of five steps each
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train_posterior(recipe, small_training_set, tmp_path / "other", seed=2, progress=kill)
+    told = []
+    other, _ = train_posterior(recipe, small_training_set, tmp_path / "other", seed=2, progress=lambda *args: told.append(args[:2]))
+    assert not {stage for stage, _ in told} & {"train", "polish"}
+    assert min(done for stage, done in told if stage == "fit") > 5, "the fits of the first epoch are there"
+    assert max(done for stage, done in told if stage == "fit") == 15
+    assert not list((tmp_path / "other.checkpoint").glob("fits-*")), "they are no longer needed"
+    for name, value in one.linearized.variables.items():
+        assert np.allclose(other.linearized.variables[name], value, atol=1e-3), name
+
+
 def test_the_checkpoint_of_another_run_is_refused(tiny, small_training_set, tmp_path, stopped):
     out = tmp_path / "bundle"
     with pytest.raises(KilledError):
@@ -113,7 +137,7 @@ def test_the_posterior_knows_the_noise_correlation_it_was_trained_with(
     nothing = types.SimpleNamespace(adapt=lambda *_: None, encode=lambda batch: (rng.normal(size=(len(batch["theta"]), 4)), {}))
     monkeypatch.setattr(fit, "build_estimator", lambda *_: nothing)
     monkeypatch.setattr(fit, "fit_estimator", lambda *_: TrainingResult([], 0, 0.0))
-    monkeypatch.setattr(fit, "polish_flow", lambda *_: 0.0)
+    monkeypatch.setattr(fit, "_polished", lambda *_: 0.0)
     monkeypatch.setattr(fit, "save_bundle", lambda *_: "digest")
     values = [[0.0, 0.1, 0.0], [0.3, 1.0, 0.3], [0.0, 0.1, 0.0]]
     noise = small_forward_model["noise"] | {"correlation": {"kind": "values", "values": values}}
