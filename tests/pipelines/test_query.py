@@ -446,7 +446,7 @@ def test_the_command(files, capsys):
 
 def test_refining_is_refused_where_the_likelihood_does_not_follow(files):
     with pytest.raises(ConfigError, match="--refine: the likelihood of .* does not follow wings of the PSF beyond its image"):
-        files(refine=True)
+        files.ask(refine=True)
 
 
 def test_a_stated_noise_correlation_is_compared_with_the_bundles(files):
