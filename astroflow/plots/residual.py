@@ -50,7 +50,7 @@ def plot_residual(
     bands = one.shape[1]
     chi2 = f"{result.reduced_chi2[0]:.2f}" if np.isfinite(result.reduced_chi2[0]) else "none (no usable pixel)"
     with style():
-        fig = Figure(figsize=(10.4, 3.6 * bands + 0.5), layout="constrained")
+        fig = Figure(figsize=(10.4, 3.6 * bands + (0.9 if verdicts else 0.5)), layout="constrained")
         axes = fig.subplots(bands, 3, squeeze=False, sharex=True, sharey=True)
         for band, line in enumerate(axes):
             _draw_band(fig, line, one, clean[0, band], result.sigma[0, band], band)
