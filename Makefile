@@ -28,8 +28,15 @@ $(STAMP): requirements.lock pyproject.toml
 demo: install  ## the whole path on a simulated survey tile: runs/demo
 	$(BIN)/astroflow demo --out runs/demo
 
+# TensorFlow keeps every graph that it has compiled: in one process the tests would need more memory mappings than Linux gives it
+# (vm.max_map_count), and it dies. So they run in some processes, twice; a file stays in one process, for its fixtures.
+TEST_PROCESSES ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --max-worker-restart 0
+FIRST := tests/sims tests/posteriors
+
 test: install  ## run the tests
-	$(BIN)/python -m pytest
+	$(PYTEST) $(FIRST)
+	$(PYTEST) tests $(FIRST:%=--ignore=%)
 
 check: install  ## lint, format, types and layers
 	$(BIN)/ruff check .

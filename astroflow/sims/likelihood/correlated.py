@@ -13,13 +13,15 @@ from astroflow.errors import InputError
 from astroflow.sims.likelihood.blocks import BlockFactor, factorise
 from astroflow.sims.likelihood.correlation import central_moments, power, toeplitz_blocks
 from astroflow.sims.likelihood.nuisances import shrinkage
-from astroflow.sims.likelihood.photon import conjugate_gradient_forms, log_det_change
+from astroflow.sims.likelihood.photon import Series, conjugate_gradient_forms, fitted_moments, log_det_change
 from astroflow.sims.likelihood.pixels import Pixels
 from astroflow.types import Array
 
 STEP_CHANGES = (0.1, 0.3, 0.6)
 """Two conjugate-gradient steps leave less than 0.01 of log L where no pixel's variance, given all others, changes by more than the first
 of these fractions over the reference models; three, four and five steps do for larger changes. Five for a single reference model."""
+KNOWN = 8
+"""Of the reference models, the determinants of so many are computed: they say what the series for the others leaves off."""
 SHARED = 64
 """Rows, all of the same covariance, from which on they share one factor."""
 
@@ -61,16 +63,16 @@ class CorrelatedNoise:
         middle = q.mean(1)
         factor = self._factor(pixels, correlation, middle)
         self.factor = factor.convert(lambda block: tf.cast(block, dtype))
-        self.log_det = factor.log_det[:, None]
-        self.columns = None
-        if columns.shape[1]:
-            self.columns = self.factor.whiten(tf.constant(columns, dtype))
-            forms = tf.cast(tf.matmul(self.columns, self.columns, transpose_b=True), tf.float64)
-            self.log_det += tf.linalg.logdet(forms + tf.eye(columns.shape[1], dtype=tf.float64))[:, None]
+        self.columns = self.factor.whiten(tf.constant(columns, dtype)) if columns.shape[1] else None
+        forms = None if self.columns is None else _forms(self.columns)
+        self.log_det = _log_det(factor, forms)[:, None]
+        if forms is not None:
             self.shrinkage = tf.cast(shrinkage(forms), dtype)
         if not self.exact:
             self._expand_about(middle, pixels, correlation, dtype)
-            change = np.abs((q - middle[:, None]) * self.near_diagonal[0].numpy()).max((1, 2))
+            if q.shape[1] >= KNOWN:
+                self._fit_series(q, pixels, correlation, columns)
+            change = np.abs((q - middle[:, None]) * self.series.inverse_diagonal.numpy()).max((1, 2))
             self.steps = 2 + (np.searchsorted(STEP_CHANGES, change) if q.shape[1] > 1 else np.full(len(q), len(STEP_CHANGES)))
 
     @staticmethod
@@ -109,13 +111,28 @@ class CorrelatedNoise:
             diagonal -= tf.reduce_sum(taken**2, 1, keepdims=True)
         self.middle, self.photon = tf.constant(middle[:, None], dtype), tf.constant(pixels.photon[:, None], dtype)
         moments = np.array([central_moments(power(one), at) for one, at in zip(correlation, middle, strict=True)])
-        self.near_diagonal = (
+        self.series = Series(
             diagonal,
             [tf.linalg.set_diag(tf.square(block), tf.zeros(block.shape[:-1], dtype)) for block in on],
             [tf.square(block) for block in below],
             tf.constant(moments[:, 0, None], dtype),
             tf.constant(moments[:, 1, None], dtype),
         )
+
+    def _fit_series(self, q: Array, pixels: Pixels, correlation: Array, columns: Array) -> None:
+        """Scale the last terms of the series to the determinants of some reference models, from the faintest to the brightest."""
+        import tensorflow as tf
+
+        order = np.argsort(q.sum(-1), 1, kind="stable")[:, np.linspace(0, q.shape[1] - 1, KNOWN).round().astype(int)]
+        known = np.take_along_axis(q, order[..., None], 1)
+        delta = tf.constant(known, self.middle.dtype) - self.middle
+        said = log_det_change(delta, self.factor.split, self.series).numpy()
+        missed = np.empty(said.shape)
+        for k in range(KNOWN):
+            factor = self._factor(pixels, correlation, known[:, k])
+            forms = _forms(factor.whiten(tf.constant(columns, tf.float64))) if columns.shape[1] else None
+            missed[:, k] = (_log_det(factor, forms) - self.log_det[:, 0]).numpy() - said[:, k]
+        self.series = fitted_moments(delta, missed, self.series)
 
     def solve(self, x: Any) -> Any:
         """Return C0^-1 x for x ``(n, S, P)``."""
@@ -147,7 +164,7 @@ class CorrelatedNoise:
 
         if not self.exact:
             delta = tf.maximum(model, 0) * self.photon - self.middle
-            change = log_det_change(delta, self.factor.split, *self.near_diagonal)
+            change = log_det_change(delta, self.factor.split, self.series)
             # each row takes as many steps as it needs, whatever its neighbours do
             found = list(itertools.islice(conjugate_gradient_forms(x, delta, self.solve), int(self.steps.max())))
             forms = found[-1]
@@ -159,6 +176,22 @@ class CorrelatedNoise:
         w = tf.cast(self._shrunk(self.factor.whiten(flat), twice=False), tf.float64)
         w = tf.reshape(w, tf.concat([shape[:3], [-1]], 0))
         return tf.matmul(w, w, transpose_b=True), self.log_det
+
+
+def _forms(columns: Any) -> Any:
+    """Return A^T C0^-1 A, ``(n, K, K)`` float64, of whitened nuisances."""
+    import tensorflow as tf
+
+    return tf.cast(tf.matmul(columns, columns, transpose_b=True), tf.float64)
+
+
+def _log_det(factor: BlockFactor, forms: Any | None) -> Any:
+    """Return the log-determinant, ``(n,)`` float64, of the covariance with the nuisances that have these forms."""
+    import tensorflow as tf
+
+    if forms is None:
+        return factor.log_det
+    return factor.log_det + tf.linalg.logdet(forms + tf.eye(forms.shape[-1], dtype=tf.float64))
 
 
 def _refuse_indefinite(correlation: Array, shape: tuple[int, int, int]) -> None:

@@ -7,15 +7,36 @@ gradients preconditioned with C0 give C^-1 x, and an expansion gives log det C:
 
 with S = C0^-1, O its part off the diagonal and f_i = delta_i / (1 + S_ii delta_i). The first sum is exact for each pixel alone, the
 second is the next order, from pairs of neighbours, and the last two are what stationary noise has beyond, m3 and m4 being
-local moments of its inverse spectrum.
+local moments of its inverse spectrum. A galaxy is not stationary: `fitted_moments` scales both for what some models' determinants are.
 """
 
-__all__ = ["conjugate_gradient_forms", "log_det_change"]
+__all__ = ["Series", "conjugate_gradient_forms", "fitted_moments", "log_det_change"]
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from astroflow.types import Array
+
+TOLERANCE = 0.003
+"""What is left of log det C that is not worth a correction: where the series is better than this, its moments stay what they are."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """What `log_det_change` needs to know of C0.
+
+    `inverse_diagonal` ``(n, 1, P)``: S_ii. `on`, `below`: m blocks on the diagonal and m - 1 below it, ``(n, b, b)``, of O squared,
+    element by element. `third`, `fourth` ``(n, 1, P)``: m3 and m4.
+    """
+
+    inverse_diagonal: Any
+    on: Sequence[Any]
+    below: Sequence[Any]
+    third: Any
+    fourth: Any
 
 
 def conjugate_gradient_forms(x: Any, delta: Any, solve: Callable[[Any], Any]) -> Iterator[Any]:
@@ -67,9 +88,7 @@ def conjugate_gradient_forms(x: Any, delta: Any, solve: Callable[[Any], Any]) ->
         yield tf.matmul(solved, given, transpose_b=True) + tf.matmul(left, solved, transpose_b=True)
 
 
-def log_det_change(
-    delta: Any, split: Callable[[Any], list[Any]], inverse_diagonal: Any, on: Sequence[Any], below: Sequence[Any], third: Any, fourth: Any
-) -> Any:
+def log_det_change(delta: Any, split: Callable[[Any], list[Any]], series: Series) -> Any:
     """Return log det(C0 + diag(delta)) - log det C0, ``(n, S)`` float64.
 
     Parameters
@@ -78,23 +97,43 @@ def log_det_change(
         ``(n, S, P)``.
     split : callable
         Cuts ``(n, S, P)`` into m blocks ``(n, S, b)``.
-    inverse_diagonal : tensor
-        ``(n, 1, P)``: S_ii.
-    on, below : sequence of tensor
-        m blocks on the diagonal and m - 1 below it, ``(n, b, b)``, of O squared, element by element.
-    third, fourth : tensor
-        ``(n, 1, P)``: m3 and m4.
+    series : Series
+        C0.
     """
     import tensorflow as tf
 
-    change = inverse_diagonal * delta
+    change = series.inverse_diagonal * delta
     f = delta / (1 + change)
-    local = tf.math.log1p(change) + f * f * f * (third / 3 - fourth * f / 4)
+    local = tf.math.log1p(change) + f * f * f * (series.third / 3 - series.fourth * f / 4)
     pairs, before = 0.0, None
     for j, part in enumerate(split(f)):
-        reached = tf.matmul(part, on[j])
+        reached = tf.matmul(part, series.on[j])
         if before is not None:
-            reached += 2 * tf.matmul(before, below[j - 1], transpose_b=True)
+            reached += 2 * tf.matmul(before, series.below[j - 1], transpose_b=True)
         pairs += tf.reduce_sum(tf.cast(part * reached, tf.float64), -1)
         before = part
     return tf.reduce_sum(tf.cast(local, tf.float64), -1) - pairs / 2
+
+
+def fitted_moments(delta: Any, missed: Array, series: Series) -> Series:
+    """Return the series with m3 and m4 scaled, row by row, by least squares: models whose determinants are known get them.
+
+    Parameters
+    ----------
+    delta : tensor
+        ``(n, K, P)`` of K models.
+    missed : ndarray
+        ``(n, K)``: log det(C0 + diag(delta)) less what the series says.
+    series : Series
+        As the noise alone has it.
+    """
+    import tensorflow as tf
+
+    f = delta / (1 + series.inverse_diagonal * delta)
+    terms = np.stack(
+        [(f**3 * series.third / 3).numpy().sum(-1, dtype=np.float64), (-(f**4) * series.fourth / 4).numpy().sum(-1, dtype=np.float64)], -1
+    )
+    normal = np.einsum("nki,nkj->nij", terms, terms) + TOLERANCE**2 * np.eye(2)
+    scale = 1 + np.linalg.solve(normal, np.einsum("nki,nk->ni", terms, missed)[..., None])[..., 0]
+    third, fourth = (tf.constant(scale[:, i, None, None], delta.dtype) for i in range(2))
+    return replace(series, third=series.third * third, fourth=series.fourth * fourth)

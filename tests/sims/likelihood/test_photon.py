@@ -3,7 +3,7 @@ from itertools import islice, pairwise
 import numpy as np
 import tensorflow as tf
 
-from astroflow.sims.likelihood.photon import conjugate_gradient_forms, log_det_change
+from astroflow.sims.likelihood.photon import Series, conjugate_gradient_forms, fitted_moments, log_det_change
 
 
 def example(seed=0, n=30, change=0.3):
@@ -34,17 +34,36 @@ def test_no_change_takes_one_step_and_zero_has_no_norm():
     np.testing.assert_array_equal(first, second)
 
 
+def one_block(S, third=0.0, fourth=0.0):
+    """The series of an inverse S in one block, so every pair is in: what is left is of third order."""
+    squares = tf.constant((S * S * (1 - np.eye(len(S))))[None])
+    moments = (tf.fill((1, 1, len(S)), tf.constant(moment, tf.float64)) for moment in (third, fourth))
+    return Series(tf.constant(np.diag(S)[None, None]), [squares], [], *moments)
+
+
+def whole(x):
+    return [x]
+
+
 def test_the_determinant_is_exact_in_pairs():
-    """One block, so every pair is in: what is left is of third order."""
     for change in (0.3, 0.03):
         C0, delta, _, _ = example(change=change)
-        S = np.linalg.inv(C0)
-        zero = np.zeros((1, 1, len(S)))
-        squares = (S * S * (1 - np.eye(len(S))))[None]
-        arguments = (tf.constant(delta[None]), lambda x: [x], np.diag(S)[None, None], [tf.constant(squares)], [], zero, zero)
-        found = log_det_change(*arguments).numpy()[0]
+        found = log_det_change(tf.constant(delta[None]), whole, one_block(np.linalg.inv(C0))).numpy()[0]
         truth = [np.linalg.slogdet(C0 + np.diag(d))[1] - np.linalg.slogdet(C0)[1] for d in delta]
         size = np.sum(np.abs(delta) ** 3)
         assert np.abs(found - truth).max() < 0.2 * size
-    unmixed = log_det_change(tf.constant(delta[None]), lambda x: [x], np.ones((1, 1, len(S))), [0 * squares], [], zero, zero)
+    unmixed = log_det_change(tf.constant(delta[None]), whole, one_block(np.eye(len(C0))))
     np.testing.assert_allclose(unmixed[0], np.log1p(delta).sum(1), rtol=1e-12)
+
+
+def test_moments_are_fitted_to_what_the_series_missed_and_stay_where_it_missed_nothing():
+    C0, *_ = example()
+    rng = np.random.default_rng(5)
+    delta = tf.constant(0.4 * rng.uniform(0, 1, (1, 8, 1)) * rng.uniform(0.5, 1.5, (1, 8, len(C0))))
+    truth, start = (one_block(np.linalg.inv(C0), *moments) for moments in ((0.9, 0.5), (0.6, 1.0)))
+    missed = (log_det_change(delta, whole, truth) - log_det_change(delta, whole, start)).numpy()
+    assert np.abs(missed).max() > 0.05
+    fitted = fitted_moments(delta, missed, start)
+    np.testing.assert_allclose(log_det_change(delta, whole, fitted), log_det_change(delta, whole, truth), atol=0.002)
+    same = fitted_moments(delta, 0 * missed, start)
+    np.testing.assert_array_equal(same.third, start.third)
