@@ -61,6 +61,15 @@ def test_the_code_of_noise_runs():
     exec(compile(code, "docs/noise.md", "exec"), {})
 
 
+def test_the_code_of_diagnostics_runs_and_shows_what_it_says():
+    (code,) = (code for language, code in blocks("diagnostics.md") if language == "python")
+    namespace = {}
+    exec(compile(code, "docs/diagnostics.md", "exec"), namespace)
+    assert (namespace["ks_uniform"](namespace["values"]) > 0.001).all()
+    assert (namespace["by_snr"].outcome[[0, -1]] == "failed").any(1).all()
+    assert namespace["result"].overall == 0.01
+
+
 def test_the_noise_recipe_of_noise_is_one():
     from astroflow.sims.recipe import part_model
 

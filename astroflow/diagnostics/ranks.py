@@ -15,7 +15,17 @@ Cook, Gelman & Rubin 2006; Talts et al. 2018, https://arxiv.org/abs/1804.06788; 
 https://arxiv.org/abs/2103.10522
 """
 
-__all__ = ["ECDFDifference", "RankHistogram", "checked_draws", "ecdf_difference", "joint_pit", "ks_uniform", "pit", "rank_histogram"]
+__all__ = [
+    "ECDFDifference",
+    "RankHistogram",
+    "checked_draws",
+    "ecdf_difference",
+    "joint_pit",
+    "ks_uniform",
+    "pit",
+    "rank_histogram",
+    "smoothed_ranks",
+]
 
 from typing import NamedTuple
 
@@ -27,7 +37,8 @@ from astroflow.errors import InputError
 from astroflow.randomness import generator
 from astroflow.types import Array
 
-BLOCK = 256  # images at once, which bounds memory
+BLOCK = 256
+"""Images at once, which bounds memory."""
 
 
 class RankHistogram(NamedTuple):
@@ -107,7 +118,7 @@ def pit(draws: Array, truth: Array, *, seed: int = 0, jitter: bool = True) -> Ar
     draws, truth = checked_draws(draws, truth)
     below = (draws < truth[:, None, :]).sum(1)
     ties = (draws == truth[:, None, :]).sum(1)
-    return _smoothed(below, ties, draws.shape[1], seed if jitter else None, "pit")
+    return smoothed_ranks(below, ties, draws.shape[1], seed if jitter else None, "pit")
 
 
 def joint_pit(draws: Array, truth: Array, *, seed: int = 0) -> Array:
@@ -138,11 +149,14 @@ def joint_pit(draws: Array, truth: Array, *, seed: int = 0) -> Array:
         distance = np.einsum("nsp,npq,nsq->ns", cloud, np.linalg.inv(covariance), cloud, optimize=True)
         below[rows] = (distance[:, 1:] < distance[:, :1]).sum(1)
         ties[rows] = (distance[:, 1:] == distance[:, :1]).sum(1)
-    return _smoothed(below, ties, s, seed, "joint pit")
+    return smoothed_ranks(below, ties, s, seed, "joint pit")
 
 
-def _smoothed(below: Array, ties: Array, s: int, seed: int | None, purpose: str) -> Array:
-    """Turn ranks and ties into PIT values; a rank among ties is drawn at random, or lies in their middle without a seed."""
+def smoothed_ranks(below: Array, ties: Array, s: int, seed: int | None, purpose: str) -> Array:
+    """Turn ranks ``(...)`` among `s` draws, and how many draws tie, into PIT values.
+
+    A rank among ties is drawn at random; without a seed it lies in their middle. `purpose` names the random stream.
+    """
     v = 0.5 if seed is None else generator(seed, purpose).random(below.shape)
     # v * (ties + 1) is a uniform rank among the ties plus a uniform jitter, in one number.
     return np.asarray((below + v * (ties + 1)) / (s + 1))

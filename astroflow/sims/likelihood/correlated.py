@@ -13,7 +13,7 @@ from astroflow.errors import InputError
 from astroflow.sims.likelihood.blocks import BlockFactor, factorise
 from astroflow.sims.likelihood.correlation import central_moments, power, toeplitz_blocks
 from astroflow.sims.likelihood.nuisances import shrinkage
-from astroflow.sims.likelihood.photon import Series, conjugate_gradient_forms, fitted_moments, log_det_change
+from astroflow.sims.likelihood.photon import Series, conjugate_gradient_forms, fitted, log_det_change, scattered, terms
 from astroflow.sims.likelihood.pixels import Pixels
 from astroflow.types import Array
 
@@ -117,22 +117,23 @@ class CorrelatedNoise:
             [tf.square(block) for block in below],
             tf.constant(moments[:, 0, None], dtype),
             tf.constant(moments[:, 1, None], dtype),
+            tf.ones((len(middle), 1), tf.float64),
         )
 
     def _fit_series(self, q: Array, pixels: Pixels, correlation: Array, columns: Array) -> None:
-        """Scale the last terms of the series to the determinants of some reference models, from the faintest to the brightest."""
+        """Scale the series to the determinants of some reference models, as different from each other as there are."""
         import tensorflow as tf
 
-        order = np.argsort(q.sum(-1), 1, kind="stable")[:, np.linspace(0, q.shape[1] - 1, KNOWN).round().astype(int)]
-        known = np.take_along_axis(q, order[..., None], 1)
-        delta = tf.constant(known, self.middle.dtype) - self.middle
-        said = log_det_change(delta, self.factor.split, self.series).numpy()
+        sums = terms(tf.constant(q, self.middle.dtype) - self.middle, self.factor.split, self.series)
+        chosen = np.array([scattered(each, KNOWN) for each in sums])
+        known, some = (np.take_along_axis(each, chosen[..., None], 1) for each in (q, sums))
+        said = log_det_change(tf.constant(known, self.middle.dtype) - self.middle, self.factor.split, self.series).numpy()
         missed = np.empty(said.shape)
         for k in range(KNOWN):
             factor = self._factor(pixels, correlation, known[:, k])
             forms = _forms(factor.whiten(tf.constant(columns, tf.float64))) if columns.shape[1] else None
             missed[:, k] = (_log_det(factor, forms) - self.log_det[:, 0]).numpy() - said[:, k]
-        self.series = fitted_moments(delta, missed, self.series)
+        self.series = fitted(self.series, some, missed)
 
     def solve(self, x: Any) -> Any:
         """Return C0^-1 x for x ``(n, S, P)``."""

@@ -8,8 +8,8 @@ over the n unmasked pixels; bands are independent. Exact or not:
 |---|---|
 | independent pixels, with or without photon noise | exact: C is diagonal |
 | correlated | exact: Cholesky factor of the block tridiagonal C |
-| correlated with photon noise | expanded about reference models, where it is exact: conjugate gradients, a series for log det C. |
-| | Differences of log L over a posterior are right to 0.01 at S/N 100 and more, 0.02 at S/N 10 (rms) |
+| correlated with photon noise | expanded about the mean of reference models, where it is exact: conjugate gradients, a series for log det C |
+| | that is scaled to some of them. Differences of log L over a posterior are right to 0.001 at S/N 100 and more, 0.03 at S/N 10 |
 | masks | exact in all three: the pixels are dropped |
 | nuisances | as exact as the noise they come with; the zero point to first order in its error |
 """
@@ -47,7 +47,8 @@ class PixelLikelihood:
         N observed stamps.
     reference : array_like, optional
         Noiseless models ``(N, S, B, H, W)`` or ``(N, B, H, W)`` that those to come resemble, such as some draws of a posterior.
-        Required where correlated noise meets photon noise, which is expanded about their mean; not looked at otherwise.
+        Required where correlated noise meets photon noise, which is expanded about their mean; not looked at otherwise. With fewer than
+        eight, differences at S/N 10 may be off by 0.2.
     nuisances : Nuisances, optional
         What is marginalised.
     noise_correlation : array_like, optional

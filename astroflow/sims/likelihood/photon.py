@@ -7,10 +7,11 @@ gradients preconditioned with C0 give C^-1 x, and an expansion gives log det C:
 
 with S = C0^-1, O its part off the diagonal and f_i = delta_i / (1 + S_ii delta_i). The first sum is exact for each pixel alone, the
 second is the next order, from pairs of neighbours, and the last two are what stationary noise has beyond, m3 and m4 being
-local moments of its inverse spectrum. A galaxy is not stationary: `fitted_moments` scales both for what some models' determinants are.
+local moments of its inverse spectrum. What all of it leaves off is taken up by scaling the last three sums, galaxy by galaxy, to what
+the determinants of some models are (`fitted`).
 """
 
-__all__ = ["Series", "conjugate_gradient_forms", "fitted_moments", "log_det_change"]
+__all__ = ["Series", "conjugate_gradient_forms", "fitted", "log_det_change", "scattered", "terms"]
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ import numpy as np
 from astroflow.types import Array
 
 TOLERANCE = 0.003
-"""What is left of log det C that is not worth a correction: where the series is better than this, its moments stay what they are."""
+"""What is left of log det C that is not worth a correction: sums that are smaller than this stay what they are."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Series:
     """What `log_det_change` needs to know of C0.
 
     `inverse_diagonal` ``(n, 1, P)``: S_ii. `on`, `below`: m blocks on the diagonal and m - 1 below it, ``(n, b, b)``, of O squared,
-    element by element. `third`, `fourth` ``(n, 1, P)``: m3 and m4.
+    element by element. `third`, `fourth` ``(n, 1, P)``: m3 and m4. `pairs` ``(n, 1)`` float64: by what the sum over pairs is scaled.
     """
 
     inverse_diagonal: Any
@@ -37,6 +38,7 @@ class Series:
     below: Sequence[Any]
     third: Any
     fourth: Any
+    pairs: Any
 
 
 def conjugate_gradient_forms(x: Any, delta: Any, solve: Callable[[Any], Any]) -> Iterator[Any]:
@@ -102,9 +104,58 @@ def log_det_change(delta: Any, split: Callable[[Any], list[Any]], series: Series
     """
     import tensorflow as tf
 
-    change = series.inverse_diagonal * delta
-    f = delta / (1 + change)
+    change, f = _fractions(delta, series)
     local = tf.math.log1p(change) + f * f * f * (series.third / 3 - series.fourth * f / 4)
+    return tf.reduce_sum(tf.cast(local, tf.float64), -1) + series.pairs * _pairs(f, split, series)
+
+
+def terms(delta: Any, split: Callable[[Any], list[Any]], series: Series) -> Array:
+    """Return the sums over pairs, third and fourth powers of `log_det_change`, ``(n, S, 3)`` float64, as the series has them."""
+    _, f = _fractions(delta, series)
+    third, fourth = (part.numpy().sum(-1, dtype=np.float64) for part in (f**3 * series.third / 3, -(f**4) * series.fourth / 4))
+    return np.stack([(series.pairs * _pairs(f, split, series)).numpy(), third, fourth], -1)
+
+
+def fitted(series: Series, some: Array, missed: Array) -> Series:
+    """Return the series with its last three sums scaled, row by row, by least squares.
+
+    Parameters
+    ----------
+    series : Series
+        As the noise alone has it.
+    some : ndarray
+        ``(n, K, 3)`` `terms` of K models.
+    missed : ndarray
+        ``(n, K)`` log det(C0 + diag(delta)) less what the series says of them.
+    """
+    import tensorflow as tf
+
+    normal = np.einsum("nki,nkj->nij", some, some) + TOLERANCE**2 * np.eye(3)
+    scale = 1 + np.linalg.solve(normal, np.einsum("nki,nk->ni", some, missed)[..., None])[..., 0]
+    third, fourth = (tf.constant(scale[:, i, None, None], series.third.dtype) for i in (1, 2))
+    return replace(series, pairs=series.pairs * scale[:, :1], third=series.third * third, fourth=series.fourth * fourth)
+
+
+def scattered(points: Array, count: int) -> Array:
+    """Return the positions of `count` of S points ``(S, D)`` that are far from each other, the furthest from the origin first."""
+    scaled = points / np.maximum(np.abs(points).max(0), np.finfo(float).tiny)
+    chosen = [int(np.argmax((scaled**2).sum(1)))]
+    distance = np.full(len(points), np.inf)
+    while len(chosen) < count:
+        distance = np.minimum(distance, ((scaled - scaled[chosen[-1]]) ** 2).sum(1))
+        chosen.append(int(np.argmax(distance)))
+    return np.array(chosen)
+
+
+def _fractions(delta: Any, series: Series) -> tuple[Any, Any]:
+    change = series.inverse_diagonal * delta
+    return change, delta / (1 + change)
+
+
+def _pairs(f: Any, split: Callable[[Any], list[Any]], series: Series) -> Any:
+    """Return -1/2 sum_ij f_i f_j O_ij^2, ``(n, S)`` float64."""
+    import tensorflow as tf
+
     pairs, before = 0.0, None
     for j, part in enumerate(split(f)):
         reached = tf.matmul(part, series.on[j])
@@ -112,28 +163,4 @@ def log_det_change(delta: Any, split: Callable[[Any], list[Any]], series: Series
             reached += 2 * tf.matmul(before, series.below[j - 1], transpose_b=True)
         pairs += tf.reduce_sum(tf.cast(part * reached, tf.float64), -1)
         before = part
-    return tf.reduce_sum(tf.cast(local, tf.float64), -1) - pairs / 2
-
-
-def fitted_moments(delta: Any, missed: Array, series: Series) -> Series:
-    """Return the series with m3 and m4 scaled, row by row, by least squares: models whose determinants are known get them.
-
-    Parameters
-    ----------
-    delta : tensor
-        ``(n, K, P)`` of K models.
-    missed : ndarray
-        ``(n, K)``: log det(C0 + diag(delta)) less what the series says.
-    series : Series
-        As the noise alone has it.
-    """
-    import tensorflow as tf
-
-    f = delta / (1 + series.inverse_diagonal * delta)
-    terms = np.stack(
-        [(f**3 * series.third / 3).numpy().sum(-1, dtype=np.float64), (-(f**4) * series.fourth / 4).numpy().sum(-1, dtype=np.float64)], -1
-    )
-    normal = np.einsum("nki,nkj->nij", terms, terms) + TOLERANCE**2 * np.eye(2)
-    scale = 1 + np.linalg.solve(normal, np.einsum("nki,nk->ni", terms, missed)[..., None])[..., 0]
-    third, fourth = (tf.constant(scale[:, i, None, None], delta.dtype) for i in range(2))
-    return replace(series, third=series.third * third, fourth=series.fourth * fourth)
+    return -pairs / 2

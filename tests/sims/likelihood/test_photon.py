@@ -3,7 +3,7 @@ from itertools import islice, pairwise
 import numpy as np
 import tensorflow as tf
 
-from astroflow.sims.likelihood.photon import Series, conjugate_gradient_forms, fitted_moments, log_det_change
+from astroflow.sims.likelihood.photon import Series, conjugate_gradient_forms, fitted, log_det_change, scattered, terms
 
 
 def example(seed=0, n=30, change=0.3):
@@ -34,11 +34,11 @@ def test_no_change_takes_one_step_and_zero_has_no_norm():
     np.testing.assert_array_equal(first, second)
 
 
-def one_block(S, third=0.0, fourth=0.0):
+def one_block(S, third=0.0, fourth=0.0, pairs=1.0):
     """The series of an inverse S in one block, so every pair is in: what is left is of third order."""
     squares = tf.constant((S * S * (1 - np.eye(len(S))))[None])
     moments = (tf.fill((1, 1, len(S)), tf.constant(moment, tf.float64)) for moment in (third, fourth))
-    return Series(tf.constant(np.diag(S)[None, None]), [squares], [], *moments)
+    return Series(tf.constant(np.diag(S)[None, None]), [squares], [], *moments, tf.constant([[pairs]], tf.float64))
 
 
 def whole(x):
@@ -56,14 +56,30 @@ def test_the_determinant_is_exact_in_pairs():
     np.testing.assert_allclose(unmixed[0], np.log1p(delta).sum(1), rtol=1e-12)
 
 
-def test_moments_are_fitted_to_what_the_series_missed_and_stay_where_it_missed_nothing():
+def test_the_series_is_scaled_to_what_it_missed_and_left_alone_where_it_missed_nothing():
     C0, *_ = example()
     rng = np.random.default_rng(5)
-    delta = tf.constant(0.4 * rng.uniform(0, 1, (1, 8, 1)) * rng.uniform(0.5, 1.5, (1, 8, len(C0))))
-    truth, start = (one_block(np.linalg.inv(C0), *moments) for moments in ((0.9, 0.5), (0.6, 1.0)))
+    delta = tf.constant(0.4 * rng.uniform(0, 1, (1, 30, 1)) * rng.uniform(0.5, 1.5, (1, 30, len(C0))))
+    truth, start = (one_block(np.linalg.inv(C0), *moments) for moments in ((0.9, 0.5, 1.1), (0.6, 1.0)))
     missed = (log_det_change(delta, whole, truth) - log_det_change(delta, whole, start)).numpy()
     assert np.abs(missed).max() > 0.05
-    fitted = fitted_moments(delta, missed, start)
-    np.testing.assert_allclose(log_det_change(delta, whole, fitted), log_det_change(delta, whole, truth), atol=0.002)
-    same = fitted_moments(delta, 0 * missed, start)
-    np.testing.assert_array_equal(same.third, start.third)
+    some = scattered(terms(delta, whole, start)[0], 8)
+    found = fitted(start, terms(delta, whole, start)[:, some], missed[:, some])
+    np.testing.assert_allclose(log_det_change(delta, whole, found), log_det_change(delta, whole, truth), atol=0.002)
+    same = fitted(start, terms(delta, whole, start)[:, some], 0 * missed[:, some])
+    np.testing.assert_array_equal(log_det_change(delta, whole, same), log_det_change(delta, whole, start))
+
+
+def test_terms_are_what_the_series_adds_to_pixels_on_their_own():
+    C0, delta, _, _ = example()
+    series = one_block(np.linalg.inv(C0), 0.6, 1.0, 0.9)
+    alone = np.log1p(np.diag(np.linalg.inv(C0)) * delta).sum(1)
+    added = terms(tf.constant(delta[None]), whole, series)
+    np.testing.assert_allclose(added.sum(-1)[0] + alone, log_det_change(tf.constant(delta[None]), whole, series)[0], rtol=1e-12)
+
+
+def test_scattered_points_are_the_ends_of_what_there_is():
+    points = np.stack([np.linspace(-1, 2, 50), np.zeros(50)], 1)
+    assert scattered(points, 3).tolist()[:2] == [49, 0]
+    assert len(set(scattered(np.random.default_rng(0).normal(size=(40, 3)), 8).tolist())) == 8
+    assert len(scattered(np.zeros((5, 3)), 4)) == 4
