@@ -1,6 +1,6 @@
 """How well posteriors agree with the exact likelihood: importance efficiency by signal-to-noise, with and without the linearised stage.
 
-Takes a bundle (``astroflow train reference --out runs/reference``) and new galaxies of its forward model on pixels that are not binned;
+Takes a bundle, unless told otherwise the checkout's own, and new galaxies of its forward model on pixels that are not binned;
 prints for each bin of the true S/N the median of ESS/N, its first percentile and the share of galaxies below 0.1, 0.5 and 0.75.
 ``--refine N`` refines those of N galaxies of any S/N from 5 on whose draws fail the certificate, and prints what share of all reaches 0.5.
 """
@@ -74,7 +74,7 @@ def repair(posterior, simulator, count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--bundle", type=Path, default=Path("runs/reference"))
+    parser.add_argument("--bundle", type=Path, default=Path("benchmarks/reference_bundle"))
     parser.add_argument("--galaxies", type=int, default=300)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--refine", type=int, default=0)

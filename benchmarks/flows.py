@@ -1,6 +1,6 @@
 """Kinds of flow on one network and the same fits: what splines buy, for the network's own posterior and for the linearised one.
 
-Takes a bundle with a linearised stage (``astroflow train reference --out runs/reference``). Its network stays as it is. New galaxies
+Takes a bundle with a linearised stage, unless told otherwise the checkout's own. Its network stays as it is. New galaxies
 are drawn, encoded and fitted once; then a flow of each kind is trained anew, for as many rounds, on the same contexts and on the same
 fits, and weighed by the exact likelihood on galaxies of each bin of S/N. It is a comparison of kinds: the bundle's own flows have seen
 more galaxies. Fits are kept in ``runs/flows``, so that a run that was stopped need not repeat them.
@@ -60,7 +60,7 @@ def weigh(name: str, posterior, simulation, draws: int, least: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--bundle", type=Path, default=Path("runs/reference"))
+    parser.add_argument("--bundle", type=Path, default=Path("benchmarks/reference_bundle"))
     parser.add_argument("--out", type=Path, default=Path("runs/flows"))
     parser.add_argument("--epochs", type=int, default=4, help=f"of {EPOCH} galaxies each, for either stage")
     parser.add_argument("--galaxies", type=int, default=100)

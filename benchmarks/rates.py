@@ -1,6 +1,6 @@
 """Galaxies per second of a bundle, stamps in and draws out: the network's own posterior, the linearised one, certificates and refining.
 
-Takes a bundle of the reference problem (``astroflow train reference --out runs/reference``). The first two run in as many processes
+Takes a bundle of the reference problem, unless told otherwise the checkout's own. The first two run in as many processes
 of one thread as there are cores, as `astroflow infer` does, all at the same time; everything but reading images is counted.
 Certificates and refining run in one process with all cores.
 """
@@ -56,7 +56,7 @@ def worker(bundle: str, least_snr: float, start, answers) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--bundle", type=Path, default=Path("runs/reference"))
+    parser.add_argument("--bundle", type=Path, default=Path("benchmarks/reference_bundle"))
     bundle = str(parser.parse_args().bundle)
     processes = multiprocessing.get_context("spawn")
     cores = len(os.sched_getaffinity(0))

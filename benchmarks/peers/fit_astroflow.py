@@ -19,7 +19,7 @@ def main() -> None:
     import astroflow as af
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bundle", type=Path, default=Path("runs/reference"))
+    parser.add_argument("--bundle", type=Path, default=Path("benchmarks/reference_bundle"))
     parser.add_argument("--stamps", type=Path, default=Path("runs/peers/stamps.npz"))
     parser.add_argument("--out", type=Path, default=Path("runs/peers/astroflow.jsonl"))
     parser.add_argument("--draws", type=int, default=512)
