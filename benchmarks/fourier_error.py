@@ -147,11 +147,13 @@ if __name__ == "__main__":
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--others", type=int, help="draws of each other type; a tenth of --draws unless given")
     parser.add_argument("--types", nargs="+", choices=PSFS, default=PSFS)
+    parser.add_argument("--galaxies", nargs="+", choices=tuple(GALAXIES), default=tuple(GALAXIES))
     given = parser.parse_args()
     others = given.others or max(20, given.draws // 10)
     print("largest (median) of " + ", ".join(f"{name}: at most {limit:g}" for name, limit in zip(FIGURES, LIMITS, strict=True)))
     missed = 0
-    for name, galaxy in GALAXIES.items():
+    for name in given.galaxies:
+        galaxy = GALAXIES[name]
         for kind in given.types:
             count = given.draws if kind == "moffat" else others
             theta, figures = errors(galaxy, kind, count)
