@@ -8,6 +8,7 @@ Start with `calibrate`, which gathers everything a validation run says into one 
 - In bins of what the data say: `local`.
 - Against what is known: `reference` (exact posteriors), `two_sample` (two sets of draws), `baseline` (a plain regression),
   `comparison` and `point_accuracy` (catalogs), `residuals` (images).
+- `known` is a problem with planted faults, to try all of them on.
 
 Arrays are ``(images, draws, parameters)`` throughout.
 """

@@ -3,9 +3,8 @@ r"""TARP: tests of accuracy with random points, which see any fault of a joint p
 Draw a ball about a reference point through the truth. The share of the posterior that is inside is uniform if the posterior is exact,
 whatever the reference points. Points that do not depend on the image leave faults unseen (a posterior that is the prior passes); for
 points that may be anywhere given the image, uniform shares for all of them mean that the posterior is exact. So both are used:
-`random_references`, and `image_references` about an estimate that is made from the image. What a set of points sees differs by orders of
-magnitude: those on one side of all posteriors catch a shift or a wrong correlation that scattered points need a hundred times as
-many images for.
+`random_references`, and `image_references` about an estimate that is made from the image. What a set of points sees differs: those on one
+side of all posteriors catch with 1000 images a shift that points on all sides miss with 4000.
 
 Distances need one scale for each parameter. It is applied to draws, truths and reference points alike: scaling some of them alone makes a
 test that passes biased posteriors.

@@ -9,7 +9,8 @@ over the n unmasked pixels; bands are independent. Exact or not:
 | independent pixels, with or without photon noise | exact: C is diagonal |
 | correlated | exact: Cholesky factor of the block tridiagonal C |
 | correlated with photon noise | expanded about the mean of reference models, where it is exact: conjugate gradients, a series for |
-| | log det C that is scaled to some of them. Differences of log L are right to 0.001 at S/N 100 and more, 0.03 at S/N 10 |
+| | log det C that is scaled to some of them. Differences of log L are right to 0.03 at S/N 10, 0.001 at S/N 100, |
+| | unless the correlation is nearly singular (`docs/likelihood.md`) |
 | masks | exact in all three: the pixels are dropped |
 | nuisances | as exact as the noise they come with; the zero point to first order in its error |
 """
