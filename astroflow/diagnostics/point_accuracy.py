@@ -14,7 +14,7 @@ __all__ = ["PointAccuracy", "point_accuracy"]
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -75,7 +75,7 @@ def point_accuracy(
     Raises
     ------
     InputError
-        If a quantity is missing, shapes disagree, a truth is not finite, or edges do not rise.
+        If a quantity is missing, a kind is none of these, shapes disagree, a truth is not finite, or edges do not rise.
     """
     magnitude, limits = np.asarray(magnitude, np.float64), np.asarray(edges, np.float64)
     if limits.ndim != 1 or len(limits) < 2 or not (np.diff(limits) > 0).all():
@@ -83,6 +83,8 @@ def point_accuracy(
     bins = [(magnitude >= low) & (magnitude < high) for low, high in itertools.pairwise(limits)]
     out = {}
     for name, kind in kinds.items():
+        if kind not in get_args(Kind):
+            raise InputError(f"the kind of {name} must be one of {', '.join(get_args(Kind))}; got {kind!r}")
         if name not in estimates or name not in truths:
             raise InputError(f"{name} is not among both estimates ({', '.join(estimates)}) and truths ({', '.join(truths)})")
         estimate, truth = np.asarray(estimates[name]), np.asarray(truths[name])

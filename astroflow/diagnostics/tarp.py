@@ -65,6 +65,8 @@ def tarp(draws: Array, truth: Array, references: Array, *, scale: Array | None =
 def random_references(truth: Array, *, seed: int = 0) -> Array:
     """Return points ``(N, P)`` that know nothing of the images: uniform over the box that the truths ``(N, P)`` fill."""
     truth = np.asarray(truth, np.float64)
+    if truth.ndim != 2 or 0 in truth.shape or not np.isfinite(truth).all():
+        raise InputError(f"`truth` must be finite numbers, (images, parameters), at least one of each; got shape {truth.shape}")
     low, high = truth.min(0), truth.max(0)
     return np.asarray(low + (high - low) * generator(seed, "random references").random(truth.shape))
 
@@ -84,7 +86,21 @@ def image_references(estimate: Array, spread: Array, direction: Array | None = N
         parameters that share in it, add up. Without it they are normal about the estimate, on all sides, where such faults average out.
     seed : int
         Seeds scattered points.
+
+    Raises
+    ------
+    InputError
+        If shapes disagree.
     """
     estimate = np.asarray(estimate, np.float64)
     way = generator(seed, "image references").normal(size=estimate.shape) if direction is None else np.asarray(direction, np.float64)
-    return np.asarray(estimate + np.asarray(spread) * way)
+    try:
+        points = np.asarray(estimate + np.asarray(spread, np.float64) * way)
+    except ValueError:
+        points = np.empty(0)
+    if estimate.ndim != 2 or points.shape != estimate.shape:
+        raise InputError(
+            f"`estimate` must be (images, parameters), `spread` and `direction` one number a parameter; "
+            f"got {estimate.shape}, {np.shape(spread)} and {np.shape(way)}"
+        )
+    return points

@@ -58,3 +58,5 @@ def test_what_does_not_fit_is_refused():
         point_accuracy(truth, truth, KINDS, magnitude, (24.0, 20.0))
     with pytest.raises(InputError, match="re: expected 10 estimates and finite truths"):
         point_accuracy({"re": np.ones(3)}, truth, {"re": "relative"}, magnitude, EDGES)
+    with pytest.raises(InputError, match="the kind of re must be one of relative, dex, plain; got 'percent'"):
+        point_accuracy(truth, truth, {"re": "percent"}, magnitude, EDGES)

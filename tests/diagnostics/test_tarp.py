@@ -85,3 +85,10 @@ def test_unusable_points_and_parameters_that_never_change_are_refused(problem):
     truth[:, 2] = 1.0
     with pytest.raises(InputError, match="Leave out parameters that never change"):
         tarp(draws, truth, random_references(truth))
+
+
+def test_points_that_fit_no_image_are_refused(problem):
+    with pytest.raises(InputError, match="`truth` must be finite numbers"):
+        random_references(problem.truth[:0])
+    with pytest.raises(InputError, match=r"one number a parameter; got \(1000, 3\), \(3,\) and \(2,\)"):
+        image_references(problem.estimate, np.ones(3), np.ones(2))
