@@ -66,6 +66,9 @@ def repair(posterior, simulator, count: int) -> None:
         for row in np.flatnonzero(asked & (refined.method <= Method.POOR)):
             poor.append(f"S/N {part.snr[row]:.0f}, theta {part.theta[row].round(2).tolist()}, ESS/N {refined.efficiency[row]:.2f}")
     after, evaluations = np.concatenate(after), np.concatenate(evaluations)
+    if not failed:
+        print(f"{rows} rows: none failed")
+        return
     quantiles = ", ".join(f"{q:.0f}" for q in np.quantile(evaluations, [0.5, 0.9, 0.99, 1]))
     print(f"{rows} rows: {failed} failed and were refined, {seconds / failed:.2f} s each; {len(poor)} not good in the end")
     print(f"  evaluations of the likelihood, median, 90 %, 99 %, most: {quantiles}")

@@ -72,7 +72,7 @@ def main() -> None:
         for name, values in seconds.items():
             print(f"{name}: {1000 * np.mean(values):6.1f} ms a step, {training.batch_size / np.mean(values):6.0f} images/s")
         share = 1 - np.mean(seconds["stored"]) / np.mean(seconds["fresh"])
-        print(f"fresh simulations take {100 * share:.0f} % of a step more than stored ones")
+        print(f"drawing simulations anew takes {100 * share:.0f} % of a step, beside reading stored ones")
 
 
 if __name__ == "__main__":

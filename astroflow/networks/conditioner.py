@@ -2,7 +2,8 @@
 
 A conditioner turns the dimensions that a flow layer leaves alone, or has already computed, and the context into the raw parameters of
 an elementwise transform (`elementwise.py`, `spline.py`). Which unit may see which is said by masks: those of an autoregressive
-conditioner are in `masked.py`, a coupling conditioner has none (`coupling.py`).
+conditioner are in `masked.py`, a coupling conditioner has none (`coupling.py`), and that of a mixture sees the context alone
+(`mixture_density.py`).
 
 The last layer starts small, so that a new flow is close to the identity. Activations are smooth (SiLU).
 
@@ -12,15 +13,12 @@ the draws of one image lie side by side.
 
 __all__ = ["Conditioner", "units_first", "units_last"]
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-
-from astroflow.networks.elementwise import ElementwiseTransform
 
 FIRST_OUTPUTS = 0.01
 """Scale of the initial weights of the last layer, relative to those of the others."""
@@ -76,10 +74,6 @@ class Conditioner(keras.layers.Layer):
             y = tf.nn.silu(units(k, h))
             h = h + y if self.residual and k > 0 and h.shape[-1] == y.shape[-1] else y
         return units(last, h)
-
-    @abstractmethod
-    def sample(self, u: Any, context: Any, transform: ElementwiseTransform) -> Any:
-        """Map base draws `u` ``(D, ...)`` to the layer's targets, units first; `context` ``(C, ...)`` broadcasts from the left."""
 
     def shares(self, context: Any) -> list[Any]:
         """Return the context's share of every unit ``(units, ...)`` of each layer, for `context` ``(C, ...)``."""

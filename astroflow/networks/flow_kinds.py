@@ -8,6 +8,7 @@ from typing import Any
 from astroflow.networks.coupling import ConditionalCoupling
 from astroflow.networks.flow import ConditionalFlow
 from astroflow.networks.maf import ConditionalMAF
+from astroflow.networks.mixture_density import ConditionalMixture
 from astroflow.networks.spline import SplineTransform
 
 
@@ -23,6 +24,7 @@ FLOWS: Mapping[str, Callable[..., ConditionalFlow]] = {
     "maf": ConditionalMAF,
     "spline_maf": _spline_maf,
     "spline_coupling": _spline_coupling,
+    "mixture": ConditionalMixture,
 }
 
 
@@ -38,7 +40,7 @@ def build_flow(kind: str, *, dimensions: int, context: int, seed: int, **options
     seed : int
         Seeds the initial weights.
     **options
-        The rest of the recipe: `layers` and `hidden`, and for splines `bins` and `bound`.
+        The rest of the recipe: `hidden`; `layers`, but `components` for mixtures; and for splines `bins` and `bound`.
 
     Raises
     ------

@@ -3,7 +3,16 @@
 A bundle's architecture is one of these models too, so only architectures that are written here can ever be built from a file.
 """
 
-__all__ = ["Architecture", "FlowRecipe", "LinearizedRecipe", "MAFRecipe", "SplineCouplingRecipe", "SplineMAFRecipe", "SummaryRecipe"]
+__all__ = [
+    "Architecture",
+    "FlowRecipe",
+    "LinearizedRecipe",
+    "MAFRecipe",
+    "MixtureRecipe",
+    "SplineCouplingRecipe",
+    "SplineMAFRecipe",
+    "SummaryRecipe",
+]
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
@@ -59,20 +68,23 @@ class SummaryRecipe(Recipe):
 
 
 class _FlowRecipe(Recipe):
-    layers: Annotated[int, pydantic.Field(ge=1, le=16)] = 5
-    """Layers. One of a coupling flow moves half of the parameters, then the other half."""
     hidden: Annotated[tuple[Width, ...], pydantic.Field(min_length=1)] = (64, 64)
     """Hidden units of each conditioner; in an autoregressive flow each at least the number of parameters."""
 
 
-class _SplineRecipe(_FlowRecipe):
+class _LayeredRecipe(_FlowRecipe):
+    layers: Annotated[int, pydantic.Field(ge=1, le=16)] = 5
+    """Layers. One of a coupling flow moves half of the parameters, then the other half."""
+
+
+class _SplineRecipe(_LayeredRecipe):
     bins: Annotated[int, pydantic.Field(ge=2, le=64)] = 8
     """Bins of each spline."""
     bound: Annotated[float, pydantic.Field(ge=1, le=50)] = 5.0
     """Splines bend from -bound to bound, in standard deviations; outside they are the identity."""
 
 
-class MAFRecipe(_FlowRecipe):
+class MAFRecipe(_LayeredRecipe):
     """The conditional distribution: a masked autoregressive flow of shifts and scales."""
 
     kind: Literal["maf"] = "maf"
@@ -90,19 +102,39 @@ class SplineCouplingRecipe(_SplineRecipe):
     kind: Literal["spline_coupling"] = "spline_coupling"
 
 
+class MixtureRecipe(_FlowRecipe):
+    """The conditional distribution: a mixture of Gaussians of full covariance (a mixture density network)."""
+
+    kind: Literal["mixture"] = "mixture"
+    components: Annotated[int, pydantic.Field(ge=1, le=64)] = 8
+    """Gaussians in the mixture."""
+
+
+_OWNERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "bins": ("splines", ("spline_maf", "spline_coupling")),
+    "bound": ("splines", ("spline_maf", "spline_coupling")),
+    "components": ("mixtures", ("mixture",)),
+    "layers": ("flows of layers", ("maf", "spline_maf", "spline_coupling")),
+}
+"""Keys that not every kind has: what the kinds that do are called, and which they are."""
+
+
 def _with_kind(flow: Any) -> Any:
-    """Fill in the kind that recipes may leave out, and say what a key of splines needs."""
+    """Fill in the kind that recipes may leave out, and say whose a key is that the kind does not have."""
     if not isinstance(flow, Mapping):
         return flow
     flow = {"kind": "maf", **flow}
-    for key in _SplineRecipe.model_fields.keys() - _FlowRecipe.model_fields.keys():
-        if flow["kind"] == "maf" and key in flow:
-            raise ValueError(f"`{key}` belongs to splines, and `kind: maf` has none; remove it, or write `kind: spline_maf`")
+    known = {kind for _, kinds in _OWNERS.values() for kind in kinds}
+    for key, (name, kinds) in _OWNERS.items():
+        if key in flow and flow["kind"] in known and flow["kind"] not in kinds:
+            raise ValueError(f"`{key}` belongs to {name}, and `kind: {flow['kind']}` has none; remove it, or write `kind: {kinds[0]}`")
     return flow
 
 
 FlowRecipe = Annotated[
-    MAFRecipe | SplineMAFRecipe | SplineCouplingRecipe, pydantic.Field(discriminator="kind"), pydantic.BeforeValidator(_with_kind)
+    MAFRecipe | SplineMAFRecipe | SplineCouplingRecipe | MixtureRecipe,
+    pydantic.Field(discriminator="kind"),
+    pydantic.BeforeValidator(_with_kind),
 ]
 """The conditional distribution; a MAF where no kind is given."""
 

@@ -19,6 +19,8 @@ LEAST_CONTRAST = 1.4
 MEASURED = ("x", "y", "sigma", "e1", "e2", "kurtosis", "core")
 STANDSTILL = 1e-6
 """A measurement ends when nothing moves by more than this share of the size."""
+MOST_KEPT = 0.6
+"""Where a step moves by more than this share of the one before it, nothing is extrapolated."""
 AT_ONCE = 64
 
 
@@ -73,13 +75,15 @@ def _measured(flat: np.ndarray, iterations: int) -> dict[str, np.ndarray]:
     var = np.clip(area / np.pi / (2 * np.log(2)), 0.3, (min(h, w) / 3) ** 2)
     # centre x, y and matched covariance xx, yy, xy
     found = np.array([peak % w - (w - 1) / 2, peak // w - (h - 1) / 2, var, var, np.zeros_like(var)])
-    going = np.arange(len(flat))
-    for _ in range(iterations):
+    going, before = np.arange(len(flat)), np.zeros_like(found)
+    for k in range(iterations):
         step = _matched(flat[going], found[:, going])
         size = np.sqrt(step[2] + step[3])
-        moved = np.abs(step - found[:, going]).max(0)
-        found[:, going] = step
-        going = going[moved > STANDSTILL * size]
+        move = step - found[:, going]
+        # every other step goes where the last two lead
+        found[:, going] = _extrapolated(step, move, before[:, going]) if k % 2 else step
+        before[:, going] = move
+        going = going[np.abs(move).max(0) > STANDSTILL * size]
         if not len(going):
             break
     rho2, weighted = _weighted(flat, found)
@@ -140,6 +144,14 @@ def _matched(flat: np.ndarray, found: np.ndarray) -> np.ndarray:
     limit = (max(h, w) / 2) ** 2
     mxx, myy = np.clip(mxx, 0.05, limit), np.clip(myy, 0.05, limit)
     return np.array([x, y, mxx, myy, np.clip(mxy, -0.95 * np.sqrt(mxx * myy), 0.95 * np.sqrt(mxx * myy))])
+
+
+def _extrapolated(step: np.ndarray, move: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Return the limit of steps whose moves shrink by a constant share, as the last two did (Aitken); sizes and shapes by themselves."""
+    last, first = (np.array([m[0], m[1], m[2] + m[3], m[2] - m[3], m[4]]) for m in (move, before))
+    share = last / np.where(first == 0, np.inf, first)
+    x, y, trace, plus, cross = np.where(np.abs(share) < MOST_KEPT, last * share / (1 - share), 0.0)
+    return np.asarray(step + np.array([x, y, 0.5 * (trace + plus), 0.5 * (trace - plus), cross]))
 
 
 def _smallest_eigenvalue(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> np.ndarray:

@@ -155,12 +155,14 @@ class Simulator:
         Raises
         ------
         ConfigError
-            If the engine is not ``"fourier"``: GalSim is too slow to be asked again and again.
+            If the engine is not ``"fourier"``: GalSim is too slow to be asked again and again; or `psfs` are needed and there are none.
         """
         if self.engine != "fourier":
             raise ConfigError(
                 f"{self.name}: whole blocks of new galaxies need `engine: fourier` in the forward model; it has {self.engine}"
             )
+        if not isinstance(self.psf, NumericPopulation) and not psfs:
+            raise ConfigError(f"{self.name}: {type(self.psf).__name__} draws no PSFs as numbers; give some of its draws as `psfs`")
         binning = np.asarray(self.stamp.binning)[rng.integers(len(self.stamp.binning), size=n)]
         theta = np.empty((n, len(self.parameters)), np.float32)
         missing = np.arange(n)

@@ -12,7 +12,7 @@ from astroflow.networks.flow_kinds import FLOWS, build_flow
 CONTEXT = 4
 SPLINES = ("spline_maf", "spline_coupling")
 BOUND = 4.0
-SIZE = {"maf": 0.5, "spline_maf": 0.3, "spline_coupling": 0.15}
+SIZE = {"maf": 0.5, "spline_maf": 0.3, "spline_coupling": 0.15, "mixture": 0.5}
 """Of weights, such that the layers together contract by some nats: more would be lost to float32 in any flow."""
 
 
@@ -21,8 +21,9 @@ def normals(*shape, seed=0):
 
 
 def new(kind, dimensions, layers=3, hidden=(16, 16), seed=1, bins=5):
-    options = {"bins": bins, "bound": BOUND} if kind in SPLINES else {}
-    return build_flow(kind, dimensions=dimensions, context=CONTEXT, seed=seed, layers=layers, hidden=hidden, **options)
+    options = {"components": 4} if kind == "mixture" else {"layers": layers}
+    options |= {"bins": bins, "bound": BOUND} if kind in SPLINES else {}
+    return build_flow(kind, dimensions=dimensions, context=CONTEXT, seed=seed, hidden=hidden, **options)
 
 
 def trained(flow, size, seed=1):
@@ -57,8 +58,8 @@ def test_density_of_a_1d_flow_integrates_to_one_and_depends_on_the_context(kind)
 
 def test_density_of_a_2d_flow_integrates_to_one(kind):
     flow = trained(new(kind, 2, layers=2), SIZE[kind])
-    n = 501 if kind == "maf" else 301
-    x, y = (np.linspace(-8, 8, n), np.linspace(-30, 30, n)) if kind == "maf" else (np.linspace(-6, 6, n), np.linspace(-6, 6, n))
+    reach, n = {"maf": ((8, 30), 501), "mixture": ((12, 12), 501)}.get(kind, ((6, 6), 301))
+    x, y = (np.linspace(-edge, edge, n) for edge in reach)
     grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2).astype(np.float32)
     density = np.exp(flow.log_prob(tf.constant(grid), normals(CONTEXT)).numpy().astype(np.float64))
     assert abs(density.sum() * (x[1] - x[0]) * (y[1] - y[0]) - 1) < 2e-3
@@ -106,7 +107,7 @@ def test_it_is_the_bijector_that_it_hands_out(kind, dimensions):
 def test_every_variable_is_counted_and_learns(kind, dimensions):
     flow = trained(new(kind, dimensions, layers=3, hidden=(16, 16)), SIZE[kind])
     # kernel, context kernel and bias of two hidden layers and an output layer, in each network
-    expected = {"maf": 3 * 9, "spline_maf": 3 * 9, "spline_coupling": 6 * 9}[kind]
+    expected = {"maf": 3 * 9, "spline_maf": 3 * 9, "spline_coupling": 6 * 9, "mixture": 8}[kind]
     if kind == "spline_coupling" and dimensions == 1:
         expected = 3 * 8  # one network a layer, which sees the context alone
     assert len(flow.trainable_variables) == expected
@@ -115,7 +116,7 @@ def test_every_variable_is_counted_and_learns(kind, dimensions):
     with tf.GradientTape() as tape:
         loss = -tf.reduce_mean(flow.log_prob(normals(64, dimensions), normals(64, CONTEXT, seed=2)))
     for variable, gradient in zip(flow.trainable_variables, tape.gradient(loss, flow.trainable_variables), strict=True):
-        if kind != "spline_coupling" and dimensions == 1 and variable.name.startswith("x"):
+        if "maf" in kind and dimensions == 1 and variable.name.startswith("x"):
             continue  # there is nothing before the first dimension
         assert gradient is not None, variable.path
         assert np.abs(gradient.numpy()).max() > 0, variable.path
@@ -178,6 +179,8 @@ def test_layers_do_not_share_their_first_weights_and_seeds_repeat_them(kind):
 
     assert all(np.array_equal(a, b) for a, b in zip(first(1), first(1), strict=True))
     assert not any(np.array_equal(a, b) for a, b in zip(first(1), first(2), strict=True))
+    if kind == "mixture":
+        return  # its one network has no layer twice
     one, other = first(1)[1], first(1)[7]
     assert one.shape == other.shape
     assert not np.array_equal(one, other)
@@ -205,7 +208,7 @@ def bimodal(n, rng):
     return np.stack([x, y], -1).astype(np.float32), context.astype(np.float32), log_density
 
 
-def test_splines_fit_two_peaks_and_a_skew_that_an_affine_flow_does_not():
+def test_splines_and_mixtures_fit_two_peaks_and_a_skew_that_an_affine_flow_does_not():
     """Kullback-Leibler divergence from the truth, in nats, after the same short training."""
     x, context, _ = bimodal(4096, np.random.default_rng(0))
     held_x, held_context, truth = bimodal(4000, np.random.default_rng(1))
@@ -228,3 +231,4 @@ def test_splines_fit_two_peaks_and_a_skew_that_an_affine_flow_does_not():
     assert divergence["maf"] > 0.3
     assert divergence["spline_maf"] < 0.25 * divergence["maf"]
     assert divergence["spline_coupling"] < 0.25 * divergence["maf"]
+    assert divergence["mixture"] < 0.25 * divergence["maf"]

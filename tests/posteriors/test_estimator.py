@@ -223,11 +223,15 @@ def test_an_estimator_without_auxiliaries_has_none():
     assert estimator.head is None
 
 
-@pytest.mark.parametrize("flow", [{"kind": "spline_maf"}, {"kind": "spline_coupling"}], ids=lambda flow: flow["kind"])
-def test_a_flow_of_splines_works_like_any_other(flow):
+SPLINES = {"layers": 1, "bins": 4, "bound": 4.0}
+KINDS = [{"kind": "spline_maf", **SPLINES}, {"kind": "spline_coupling", **SPLINES}, {"kind": "mixture", "components": 3}]
+
+
+@pytest.mark.parametrize("flow", KINDS, ids=lambda flow: flow["kind"])
+def test_a_flow_of_another_kind_works_like_any_other(flow):
     """Company, bounds, densities and weights, through the compiled sampler."""
     summary = {"channels": {}, "dense": (8,), "context": 4}
-    architecture = Architecture.model_validate({"summary": summary, "flow": flow | {"layers": 1, "hidden": (8,), "bins": 4, "bound": 4.0}})
+    architecture = Architecture.model_validate({"summary": summary, "flow": flow | {"hidden": (8,)}})
     estimator, other = (Estimator(architecture, {"scalars": (3,)}, box_bijector(BOUNDS[:2]), 2, (), seed) for seed in (1, 2))
     rng = np.random.default_rng(1)
     for v in estimator.flow.trainable_variables:

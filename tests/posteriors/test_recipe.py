@@ -24,12 +24,18 @@ def test_one_number_of_blocks_is_a_list_of_it():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"flow": {"kind": "nsf"}}, r"unknown kind 'nsf' of `flow`; known kinds: maf, spline_maf, spline_coupling"),
+        ({"flow": {"kind": "nsf"}}, r"unknown kind 'nsf' of `flow`; known kinds: maf, spline_maf, spline_coupling, mixture"),
         (
             {"flow": {"kind": "maf", "bins": 8}},
             r"`flow`: `bins` belongs to splines, and `kind: maf` has none; remove it, or write `kind: spline_maf`",
         ),
         ({"flow": {"bound": 5}}, r"`flow`: `bound` belongs to splines, and `kind: maf` has none"),
+        (
+            {"flow": {"kind": "mixture", "layers": 3}},
+            r"`flow`: `layers` belongs to flows of layers, and `kind: mixture` has none; remove it, or write `kind: maf`",
+        ),
+        ({"flow": {"components": 4}}, r"`flow`: `components` belongs to mixtures, and `kind: maf` has none; .* write `kind: mixture`"),
+        ({"flow": {"kind": "mixture", "components": 0}}, r"`flow.components` \(= 0\)"),
         ({"flow": {"kind": "spline_maf", "bins": 1}}, r"`flow.bins` \(= 1\)"),
         ({"flow": {"kind": "spline_coupling", "bound": 0}}, r"`flow.bound` \(= 0\)"),
         ({"flow": {"kind": "spline_maf", "bin": 8}}, r"unknown key `flow.bin`; known keys: .* Did you mean 'bins'\?"),
@@ -60,10 +66,12 @@ def test_every_kind_of_flow_has_its_recipe_and_comes_back_from_json():
     for kind in FLOWS:
         made = parse(flow={"kind": kind})
         assert made.flow.kind == kind
-        assert made.flow.layers == 5
+        assert made.flow.hidden == (64, 64)
         assert Architecture.model_validate(made.model_dump(mode="json")) == made
     assert (parse(flow={"kind": "spline_maf"}).flow.bins, parse(flow={"kind": "spline_maf"}).flow.bound) == (8, 5.0)
     assert parse(flow={"kind": "spline_coupling", "bins": 4}).flow.bins == 4
+    assert parse(flow={"kind": "spline_coupling"}).flow.layers == 5
+    assert parse(flow={"kind": "mixture"}).flow.components == 8
 
 
 def test_recipes_and_bundles_from_before_splines_mean_what_they_meant():

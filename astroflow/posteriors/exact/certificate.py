@@ -50,11 +50,12 @@ class Verdict(IntEnum):
 class Certificate:
     """What was found for N images; every array ``(N,)`` but one.
 
-    `efficiency` is the effective sample size over the number of draws; `k_hat` the Pareto shape; `missed` the share of the posterior
-    that draws of the prior found where the posterior in question has nothing; `log_evidence` that of the image, nats,
-    with its standard error; `chi_squared` that of the optimum and `dof` its expectation; `chi_squared_p` and `residual_p` their
-    p-values; `nuisances` ``(N, K, 2)`` the amplitude and standard error of each of `population.DIRECTIONS`; `inference` and `model` are
-    `Verdict` values. Where a verdict is not applicable, its figures are NaN.
+    `efficiency` is the effective sample size over the number of draws; `k_hat` the Pareto shape; `missed` the share of the posterior that
+    draws of the prior found where the posterior in question has nothing; `log_evidence` that of the image, nats, with its standard error
+    (under the whole prior: where there are several binnings, less the log of the share of it that the row's binning serves);
+    `chi_squared` that of the optimum and `dof` its expectation; `chi_squared_p` and `residual_p` their p-values; `nuisances` ``(N, K,
+    2)`` the amplitude and standard error of each of `population.DIRECTIONS`; `inference` and `model` are `Verdict` values. Where a
+    verdict is not applicable, its figures are NaN.
     """
 
     efficiency: Array

@@ -13,6 +13,7 @@ from astroflow.posteriors.exact.optimum import draw_through, most_probable
 from astroflow.posteriors.exact.residuals import DIRECTIONS, chi_squared_p, core_p, neighbour_p, normal_p, profile_score, structure_p
 from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.likelihood import PixelLikelihood
+from astroflow.sims.likelihood.correlated import impossible
 from astroflow.sims.priors import JointPrior
 from astroflow.sims.psf_errors import psf_errors
 from astroflow.types import Array, Stamps
@@ -57,10 +58,17 @@ def certify(posterior: "Posterior", encoded: "Encoded", n_draws: int, seed: int)
 
 
 def applicable(posterior: "Posterior", encoded: "Encoded") -> Array:
-    """Say which rows the likelihood can follow, ``(N,)``: usable ones that did not come binned, of a forward model without gaps."""
+    """Say which rows the likelihood can follow, ``(N,)``.
+
+    Usable ones that did not come binned, whose noise correlation, if one is stated, some noise can have; of a forward model without gaps.
+    """
     if likelihood_gaps(posterior.forward_model):
         return np.zeros(len(encoded), bool)
-    return np.asarray(encoded.framed.usable & (encoded.framed.fine_sampling > 0))
+    can = encoded.framed.usable & (encoded.framed.fine_sampling > 0)
+    maps = encoded.framed.stamps.noise_correlation
+    if maps is not None:
+        can &= ~impossible(maps[:, 0].astype(np.float64), *encoded.framed.stamps.shape[2:])
+    return np.asarray(can)
 
 
 def _filled(places: Array) -> Array:

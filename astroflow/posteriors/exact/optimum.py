@@ -98,12 +98,13 @@ def draw_through(engine: FourierEngine, theta: Array, stamps: Stamps, psf: Array
     inputs = [np.asarray(values, np.float32) for values in given]
     out = np.empty((n, count, *stamps.shape[1:]))
     reach = bands_of_images(psf.reshape(-1, *psf.shape[3:]), stamps.psf_oversampling).reshape(n, -1).max(1)
-    for limit in np.unique(reach):
-        rows, grid = np.flatnonzero(reach == limit), ModeGrid(size, float(limit))
-        galaxy, zero_point, step, centre = (tf.constant(values[rows]) for values in inputs)
-        for k, band in np.ndindex(count, bands):
-            planes = image_transform(tf.constant(psf[rows, k, band].astype(np.float32)), stamps.psf_oversampling, grid)
-            out[rows, k, band] = engine.images(galaxy, planes, zero_point, step, centre, grid).numpy()[(slice(None), *window)]
+    # galaxy by galaxy: arithmetic that is not compiled rounds a number as its place in the batch has it
+    for i, limit in enumerate(reach.tolist()):
+        grid = ModeGrid(size, limit)
+        galaxy, zero_point, step, centre = (tf.constant(np.repeat(values[i : i + 1], count, 0)) for values in inputs)
+        for band in range(bands):
+            planes = image_transform(tf.constant(psf[i, :, band].astype(np.float32)), stamps.psf_oversampling, grid)
+            out[i, :, band] = engine.images(galaxy, planes, zero_point, step, centre, grid).numpy()[(slice(None), *window)]
     return out
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from astroflow.posteriors.exact.certificate import MOST_MISSED, Certificate, Verdict, missed_mass, weigh
 from astroflow.posteriors.exact.density import ExactPosterior, candidates, log_normal, on_prior_scale
 from astroflow.posteriors.exact.mixture import StudentMixture, fit_mixture
-from astroflow.posteriors.exact.resampling import clipped_share, resample, tempered
+from astroflow.posteriors.exact.resampling import MOST_CLIPPED, clipped_share, resample, tempered
 from astroflow.randomness import generator
 from astroflow.types import Array
 
@@ -47,8 +47,6 @@ LEAST_TEMPERED = 100
 """Effective draws that a fit is given, by tempering their weights."""
 MOST_K_HAT = 0.7
 """Of the pool that draws are chosen from."""
-MOST_CLIPPED = 0.01
-"""So much of the weight may be cut from draws that would be wanted more than once."""
 
 
 class Method(IntEnum):
@@ -68,11 +66,11 @@ class Method(IntEnum):
 class Refinement:
     """Refined posteriors of N images, and what they cost.
 
-    `draws` ``(N, S, P)`` in physical units are distinct and of equal weight where `method` is positive, amortized where it is not, NaN for
-    unusable rows. `best` ``(N, P)`` is the most probable point found, in the frame. Every other array is ``(N,)``: `method` (`Method`);
-    `efficiency` and `k_hat` of the last proposal's fresh draws; `missed`, the share of the posterior where that proposal has nothing;
-    `log_evidence` of the image with its standard error, nats; `clipped`, the share of the weight that was cut to keep draws distinct;
-    `evaluations` of the likelihood. NaN where not applicable.
+    `draws` ``(N, S, P)`` in physical units are distinct and of equal weight where `method` is positive, amortized where it is not, NaN
+    for unusable rows. `best` ``(N, P)`` is the most probable point found, in the frame. Every other array is ``(N,)``: `method`
+    (`Method`); `efficiency` and `k_hat` of the last proposal's fresh draws; `missed`, the share of the posterior where that proposal has
+    nothing; `log_evidence` of the image with its standard error, as of `Certificate`; `clipped`, the share of the weight that was cut to
+    keep draws distinct; `evaluations` of the likelihood. NaN where not applicable.
     """
 
     draws: Array

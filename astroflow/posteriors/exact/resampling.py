@@ -4,11 +4,14 @@ Where no draw carries more than one n-th of the weight, systematic resampling ta
 weight asks for. Heavier weights are cut to that, and the share that is cut says how much this bends the result.
 """
 
-__all__ = ["clipped_share", "resample", "tempered"]
+__all__ = ["MOST_CLIPPED", "clipped_share", "resample", "tempered"]
 
 import numpy as np
 
 from astroflow.types import Array
+
+MOST_CLIPPED = 0.01
+"""So much of the weight may be cut from draws that would be wanted more than once."""
 
 
 def normalized(log_weights: Array) -> Array:

@@ -6,6 +6,7 @@ so a new prior of sizes does not ask where a stamp was centred.
 
 __all__ = ["Reweighted", "reweight"]
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from astroflow.errors import ConfigError, InputError
-from astroflow.posteriors.exact.resampling import resample
+from astroflow.posteriors.exact.resampling import MOST_CLIPPED, clipped_share, resample
 from astroflow.randomness import generator
 from astroflow.sims.distributions import numpy_ops
 from astroflow.sims.parameters import Parameters
@@ -34,23 +35,55 @@ class Reweighted:
     efficiency: Array
     ids: Array
 
-    def resample(self, n_draws: int, seed: int = 0) -> Array:
-        """Return `n_draws` distinct draws of equal weight, ``(N, n_draws, P)``; NaN for rows without weights.
+    def clipped(self, n_draws: int) -> Array:
+        """Return the share of each row's weight ``(N,)`` that `n_draws` distinct draws cannot carry; NaN for rows without weights.
+
+        A draw that is heavier than one n-th would have to be taken twice. Fewer draws, or more to choose from, leave less of that.
 
         Raises
         ------
         InputError
             If there are not so many draws.
         """
-        n, count, dimensions = self.draws.shape
+        n, count, _ = self.draws.shape
         if not 1 <= n_draws <= count:
             raise InputError(f"`n_draws` must be between 1 and the {count} draws there are; got {n_draws}")
-        out = np.full((n, n_draws, dimensions), np.nan, self.draws.dtype)
-        with np.errstate(divide="ignore"):
-            logs = np.log(self.weights)
+        out = np.full(n, np.nan)
         for row in np.flatnonzero(self.efficiency > 0).tolist():
-            out[row] = self.draws[row, resample(logs[row], n_draws, generator(seed, "reweight", self.ids[row].item()))]
+            out[row] = clipped_share(self._logs[row], n_draws)
         return out
+
+    def resample(self, n_draws: int, seed: int = 0) -> Array:
+        """Choose distinct draws of equal weight.
+
+        Parameters
+        ----------
+        n_draws : int
+            How many, far fewer than there are: with efficiency E not much more than the E-th part, or heavy draws would be wanted twice.
+        seed : int
+            With an object's id it fixes the choice.
+
+        Returns
+        -------
+        ndarray
+            ``(N, n_draws, P)``. NaN for rows without weights, and for those that so many distinct draws cannot represent: where `clipped`
+            is above 1 %.
+
+        Raises
+        ------
+        InputError
+            If there are not so many draws.
+        """
+        enough = self.clipped(n_draws) <= MOST_CLIPPED
+        out = np.full((len(self.draws), n_draws, self.draws.shape[-1]), np.nan, self.draws.dtype)
+        for row in np.flatnonzero(enough).tolist():
+            out[row] = self.draws[row, resample(self._logs[row], n_draws, generator(seed, "reweight", self.ids[row].item()))]
+        return out
+
+    @functools.cached_property
+    def _logs(self) -> Array:
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(self.weights))
 
 
 def reweight(parameters: Parameters, draws: Array, new: JointPrior, ids: Sequence[Any] | Array | None = None) -> Reweighted:

@@ -5,7 +5,7 @@ fixed size. A row's group depends on the row alone, so its pixels do too. Within
 compiled graph keeps one core busy, and because a lane's modes fit a core's cache.
 """
 
-__all__ = ["BATCH", "FourierEngine", "frame_of"]
+__all__ = ["BATCH", "FourierEngine", "frame_of", "unit_psfs"]
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from astroflow.errors import ConfigError
+from astroflow.errors import ConfigError, InputError
 from astroflow.sims.fourier.compose import draw_sersics
 from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.grouping import PSFGroup, group_described, group_images, group_profiles
@@ -29,6 +29,8 @@ BATCH = 64
 """Stamps of one call of a compiled graph."""
 LANES = 4
 """Parts of a batch that are drawn side by side."""
+UNIT_SUM = 1e-5
+"""PSF images whose sum is off by less, by rounding, are left alone."""
 CENTRED = np.zeros(2, np.float32)
 
 
@@ -133,6 +135,9 @@ class FourierEngine:
         """Return the graph of stamps, and of PSF images of side `star` unless that is zero."""
         import tensorflow as tf
 
+        if (family, grid, star) in self._compiled:
+            return self._compiled[family, grid, star]
+
         def lane(theta: Any, zero_point: Any, step: Any, shift: Any, arrays: dict[str, Any]) -> tuple[Any, Any]:
             planes = family.transform(arrays, grid)
             offset = arrays["offset"]
@@ -145,13 +150,15 @@ class FourierEngine:
             parts = [compiled(*part) for part in zip(*(_lanes(value) for value in inputs), strict=True)]
             return [tf.concat(values, 0) for values in zip(*parts, strict=True)]
 
-        if (family, grid, star) not in self._compiled:
-            self._compiled[family, grid, star] = tf.function(batch, autograph=False)
+        self._compiled[family, grid, star] = tf.function(batch, autograph=False)
         return self._compiled[family, grid, star]
 
     def _shared_graph(self, family: PSFFamily, grid: ModeGrid) -> Any:
         """Return the graph of stamps that share one PSF image."""
         import tensorflow as tf
+
+        if (family, grid, "shared") in self._compiled:
+            return self._compiled[family, grid, "shared"]
 
         def lane(theta: Any, zero_point: Any, step: Any, shift: Any, psf: Any) -> Any:
             return self.images(theta, family.transform({"image": psf}, grid), zero_point, step, shift, grid)
@@ -161,16 +168,17 @@ class FourierEngine:
         def batch(*inputs: Any) -> Any:
             return tf.concat([compiled(*part, inputs[-1]) for part in zip(*(_lanes(value) for value in inputs[:-1]), strict=True)], 0)
 
-        return self._compiled.setdefault((family, grid, "shared"), tf.function(batch, autograph=False))
+        self._compiled[family, grid, "shared"] = tf.function(batch, autograph=False)
+        return self._compiled[family, grid, "shared"]
 
     # -- arrays --------------------------------------------------------------------------------------------------
 
     def render(self, theta: Array, stamps: Stamps) -> Array:
-        """Draw the stamps of given parameters through the PSF images of given stamps, ``(N, B, H, W)`` float32."""
+        """Draw the stamps of given parameters through the PSF images of given stamps, ``(N, B, H, W)`` float32; see `unit_psfs`."""
         size, window, shift = frame_of(stamps)
         out = np.empty(stamps.shape, np.float32)
         for channel in range(stamps.shape[1]):
-            groups = group_images(stamps.psf[:, channel], np.full(len(stamps), stamps.psf_oversampling))
+            groups = group_images(unit_psfs(stamps, channel), np.full(len(stamps), stamps.psf_oversampling))
             images, _ = self._draw(
                 theta, groups, self._zero_points(theta, stamps.zero_point), stamps.stamp_scale_arcsec, size, shift, star=0
             )
@@ -187,7 +195,7 @@ class FourierEngine:
         shifts = tf.constant(np.broadcast_to(shift, (BATCH, 2)))
         zero_points = tf.constant(np.full(BATCH, stamps.zero_point, np.float32))
         for channel in range(stamps.shape[1]):
-            for group in group_images(stamps.psf[:, channel], np.full(n, stamps.psf_oversampling)):
+            for group in group_images(unit_psfs(stamps, channel), np.full(n, stamps.psf_oversampling)):
                 draw = self._shared_graph(group.family, ModeGrid(size, group.band))
                 for i, image in zip(group.rows.tolist(), group.arrays["image"], strict=True):
                     psf = tf.constant(image[None], tf.float32)
@@ -236,10 +244,14 @@ class FourierEngine:
             groups = group_profiles(psfs, step, size)
         else:
             groups = group_described([describe_profile(point.profile, s, size) for point, s in zip(psfs, step.tolist(), strict=True)])
-        star = min(psf_size, size + 1)
+        # a PSF image that is wider than the stamp does not fit its modes
+        star = psf_size if psf_size <= size + 1 else 0
         images, stars = self._draw(theta, groups, self._zero_points(theta, zero_point), step, size, CENTRED, star=star)
-        margin = (psf_size - star) // 2
-        return images, _unit_sum(np.pad(stars, [(0, 0), (margin, margin), (margin, margin)]))
+        if star:
+            return images, _unit_sum(stars)
+        if isinstance(psfs, ShearedProfiles):
+            return images, self.native_images(psfs, step, psf_size)
+        return images, _unit_sum(np.stack([point.image(s, 1, psf_size) for point, s in zip(psfs, step.tolist(), strict=True)]))
 
     def native_images(self, profiles: ShearedProfiles, scale: Array, side: int) -> Array:
         """Draw PSFs, pixel included, on ``side x side`` native pixels of `scale` ``(N,)`` arcsec; ``(N, side, side)`` of unit sum."""
@@ -302,6 +314,23 @@ class FourierEngine:
                 for whole, part in zip((images, stars), drawn, strict=True):
                     whole[group.rows[some]] = part.numpy()[: len(some)]
         return images, stars
+
+
+def unit_psfs(stamps: Stamps, channel: int) -> Array:
+    """Return the PSF images ``(N, h, w)`` of one band, of unit sum: a galaxy's flux is what its parameters say, whatever its PSF sums to.
+
+    Raises
+    ------
+    InputError
+        If one has no positive finite sum.
+    """
+    images = stamps.psf[:, channel]
+    total = images.sum((1, 2), dtype=np.float64)
+    if not (total > 0).all() or not np.isfinite(total).all():
+        row = int(np.argmin((total > 0) & np.isfinite(total)))
+        raise InputError(f"the PSF of object {stamps.ids[row]!r}, band {channel}, must have a positive finite sum; it is {total[row]:g}")
+    off = np.abs(total - 1) > UNIT_SUM
+    return np.where(off[:, None, None], images / total[:, None, None], images).astype(np.float32) if off.any() else images
 
 
 def frame_of(stamps: Stamps) -> tuple[int, tuple[slice, slice], Array]:

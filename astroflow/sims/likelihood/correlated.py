@@ -1,9 +1,10 @@
 """Correlated pixels: block Cholesky factors, shared where they can be, and photon noise about a reference model."""
 
-__all__ = ["CorrelatedNoise"]
+__all__ = ["CorrelatedNoise", "impossible"]
 
 import hashlib
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,13 +14,15 @@ from astroflow.errors import InputError
 from astroflow.sims.likelihood.blocks import BlockFactor, factorise
 from astroflow.sims.likelihood.correlation import central_moments, power, toeplitz_blocks
 from astroflow.sims.likelihood.nuisances import shrinkage
-from astroflow.sims.likelihood.photon import Series, conjugate_gradient_forms, fitted, log_det_change, scattered, terms
+from astroflow.sims.likelihood.photon import Series, conjugate_gradient_forms, fitted, log_det_change, scattered, stationary_log, terms
 from astroflow.sims.likelihood.pixels import Pixels
 from astroflow.types import Array
 
 STEP_CHANGES = (0.1, 0.3, 0.6)
 """Two conjugate-gradient steps leave less than 0.01 of log L where no pixel's variance, given all others, changes by more than the first
 of these fractions over the reference models; three, four and five steps do for larger changes. Five for a single reference model."""
+FURTHER = {1.0: 8, 4.0: 12, 16.0: 20, 64.0: 30}
+"""Steps of single models that change the variance of a pixel, given all others, by more than such a factor: far from the reference."""
 KNOWN = 8
 """Of the reference models, the determinants of so many are computed: they say what the series for the others leaves off."""
 SHARED = 64
@@ -90,7 +93,7 @@ class CorrelatedNoise:
 
         keys = [one.tobytes() + keep.tobytes() + extra.tobytes() for one, keep, extra in zip(correlation, pixels.keep, q, strict=True)]
         _, first, back = np.unique(np.array([hashlib.sha256(key).hexdigest() for key in keys]), return_index=True, return_inverse=True)
-        _refuse_indefinite(correlation, (bands, height, width))
+        _refuse_impossible(correlation, (bands, height, width))
         factor = made(first)
         # products with a factor of many rows round in another way than with one of each row: a few rows must not depend on each other
         if len(first) == 1 and len(back) >= SHARED:
@@ -110,7 +113,8 @@ class CorrelatedNoise:
             taken = tf.linalg.triangular_solve(root, self.factor.unwhiten(self.columns))
             diagonal -= tf.reduce_sum(taken**2, 1, keepdims=True)
         self.middle, self.photon = tf.constant(middle[:, None], dtype), tf.constant(pixels.photon[:, None], dtype)
-        moments = np.array([central_moments(power(one), at) for one, at in zip(correlation, middle, strict=True)])
+        spectra = [power(one) for one in correlation]
+        moments = np.array([central_moments(spectrum, at) for spectrum, at in zip(spectra, middle, strict=True)])
         self.series = Series(
             diagonal,
             [tf.linalg.set_diag(tf.square(block), tf.zeros(block.shape[:-1], dtype)) for block in on],
@@ -118,6 +122,9 @@ class CorrelatedNoise:
             tf.constant(moments[:, 0, None], dtype),
             tf.constant(moments[:, 1, None], dtype),
             tf.ones((len(middle), 1), tf.float64),
+            tf.constant(moments[:, 1, None] ** 0.25, dtype),
+            self.middle,
+            tf.constant(np.array([stationary_log(spectrum) for spectrum in spectra]), dtype),
         )
 
     def _fit_series(self, q: Array, pixels: Pixels, correlation: Array, columns: Array) -> None:
@@ -166,17 +173,44 @@ class CorrelatedNoise:
         if not self.exact:
             delta = tf.maximum(model, 0) * self.photon - self.middle
             change = log_det_change(delta, self.factor.split, self.series)
-            # each row takes as many steps as it needs, whatever its neighbours do
-            found = list(itertools.islice(conjugate_gradient_forms(x, delta, self.solve), int(self.steps.max())))
-            forms = found[-1]
-            for step in np.unique(self.steps)[:-1].tolist():
-                forms = tf.where((self.steps == step)[:, None, None, None], found[step - 1], forms)
-            return forms, self.log_det + change
+            return self._changed_forms(x, delta), self.log_det + change
         shape = tf.shape(x)
         flat = tf.reshape(x, tf.concat([shape[:1], [shape[1] * shape[2]], shape[3:]], 0))
         w = tf.cast(self._shrunk(self.factor.whiten(flat), twice=False), tf.float64)
         w = tf.reshape(w, tf.concat([shape[:3], [-1]], 0))
         return tf.matmul(w, w, transpose_b=True), self.log_det
+
+    def _changed_forms(self, x: Any, delta: Any) -> Any:
+        """Return x^T (C0 + diag(delta))^-1 y; each model takes the steps that it needs, whatever its neighbours do."""
+        import tensorflow as tf
+
+        largest = tf.reduce_max(tf.abs(delta * self.series.inverse_diagonal), -1)
+        steps = tf.broadcast_to(tf.constant(self.steps[:, None], tf.int32), tf.shape(largest))
+        for limit, count in FURTHER.items():
+            steps = tf.where(largest > limit, count, steps)
+        if not tf.executing_eagerly():
+            return _after(x, delta, self.solve, steps, max(FURTHER.values()))
+        # models far from the reference are few: they go on alone
+        far = int(tf.reduce_max(tf.reduce_sum(tf.cast(steps > self.steps[:, None], tf.int32), -1)))
+        forms = _after(x, delta, self.solve, self.steps[:, None], int(self.steps.max()))
+        if not far:
+            return forms
+        order = tf.argsort(steps, direction="DESCENDING", stable=True)
+        some, place = order[:, :far], tf.argsort(order, stable=True)
+        x, delta, taken = (tf.gather(part, some, batch_dims=1) for part in (x, delta, steps))
+        further = _after(x, delta, self.solve, taken, int(tf.reduce_max(steps)))
+        kept = tf.gather(forms, order[:, far:], batch_dims=1)
+        return tf.gather(tf.concat([further, kept], 1), place, batch_dims=1)
+
+
+def _after(x: Any, delta: Any, solve: Callable[[Any], Any], steps: Any, most: int) -> Any:
+    """Return `conjugate_gradient_forms` of each model after its number of steps ``(n, S)``, at most `most`."""
+    import tensorflow as tf
+
+    forms = tf.zeros([], tf.float64)
+    for k, found in enumerate(itertools.islice(conjugate_gradient_forms(x, delta, solve), most)):
+        forms = tf.where((steps > k)[..., None, None], found, forms)
+    return forms
 
 
 def _forms(columns: Any) -> Any:
@@ -195,19 +229,28 @@ def _log_det(factor: BlockFactor, forms: Any | None) -> Any:
     return factor.log_det + tf.linalg.logdet(forms + tf.eye(forms.shape[-1], dtype=tf.float64))
 
 
-def _refuse_indefinite(correlation: Array, shape: tuple[int, int, int]) -> None:
-    """Refuse correlations that no noise can have, also where photon noise or masks would hide it."""
-    bands, height, width = shape
-    kinds, first = np.unique(correlation, axis=0, return_index=True)
-    for one, row in zip(kinds, first.tolist(), strict=True):
-        lowest = power(one).min()
-        if lowest > 0:
+def impossible(correlation: Array, height: int, width: int) -> Array:
+    """Say which correlations ``(n, h, w)`` are not positive definite over ``height x width`` pixels ``(n,)``: no noise can have them."""
+    kinds, back = np.unique(correlation, axis=0, return_inverse=True)
+    bad = np.zeros(len(kinds), bool)
+    for k, one in enumerate(kinds):
+        if power(one).min() > 0:
             continue  # a positive power spectrum makes every such matrix positive definite
         try:
             factorise(toeplitz_blocks(one[None], height, width), np.ones((1, height * width), bool), np.zeros((1, height * width)))
         except np.linalg.LinAlgError:
-            raise InputError(
-                f"`noise_correlation` of stamp {row // bands}, band {row % bands} is not positive definite over {height} x {width} pixels: "
-                f"no noise can have it. Its power spectrum goes down to {lowest:.2g}: measure it to larger lags, or set the negative "
-                "power to zero and add a little to all"
-            ) from None
+            bad[k] = True
+    return bad[back.reshape(-1)]
+
+
+def _refuse_impossible(correlation: Array, shape: tuple[int, int, int]) -> None:
+    """Refuse correlations that no noise can have, also where photon noise or masks would hide it."""
+    bands, height, width = shape
+    bad = impossible(correlation, height, width)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"`noise_correlation` of stamp {row // bands}, band {row % bands} is not positive definite over {height} x {width} pixels: "
+            f"no noise can have it. Its power spectrum goes down to {power(correlation[row]).min():.2g}: measure it to larger lags, or set "
+            "the negative power to zero and add a little to all"
+        )

@@ -99,7 +99,7 @@ class PixelLikelihood:
         if correlation is None or correlation.shape[1:] == (1, 1):
             self.noise = WhiteNoise(pixels, columns, dtype)
         else:
-            self.noise = CorrelatedNoise(pixels, correlation, columns, self._reference(reference), dtype)
+            self.noise = CorrelatedNoise(pixels, correlation, columns, self._reference(reference) if pixels.photon.any() else None, dtype)
         self.exact = self.noise.exact
         self.dof = pixels.keep.reshape(n, -1).sum(1)
         self._data = tf.constant(pixels.data[:, None], dtype)

@@ -57,7 +57,12 @@ class Nuisances:
         if self.mode_covariance is None:
             return
         covariance = np.asarray(self.mode_covariance, float)
-        if self.modes is None or covariance.shape != (np.shape(self.modes)[2],) * 2 or not np.allclose(covariance, covariance.T):
+        if (
+            self.modes is None
+            or np.ndim(self.modes) != 5
+            or covariance.shape != (np.shape(self.modes)[2],) * 2
+            or not np.allclose(covariance, covariance.T)
+        ):
             raise InputError("`mode_covariance` must be a symmetric (K, K) matrix, one row per image of `modes` (N, B, K, H, W)")
         if np.linalg.eigvalsh(covariance)[0] <= 0:
             raise InputError("`mode_covariance` is not positive definite; leave out modes whose amplitude is known")

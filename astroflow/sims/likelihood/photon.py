@@ -9,18 +9,26 @@ with S = C0^-1, O its part off the diagonal and f_i = delta_i / (1 + S_ii delta_
 second is the next order, from pairs of neighbours, and the last two are what stationary noise has beyond, m3 and m4 being
 local moments of its inverse spectrum. What all of it leaves off is taken up by scaling the last three sums, galaxy by galaxy, to what
 the determinants of some models are (`fitted`).
+
+The series has an end: where its terms no longer shrink. Pixels that a model brightens or dims that far beyond the reference (`FAR`) are
+taken out of it, and count as if the noise about them were stationary: the mean over the spectrum of log((p + q + delta) / (p + q)), right
+to some per cent.
 """
 
-__all__ = ["Series", "conjugate_gradient_forms", "fitted", "log_det_change", "scattered", "terms"]
+__all__ = ["Series", "conjugate_gradient_forms", "fitted", "log_det_change", "scattered", "stationary_log", "terms"]
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from astroflow.types import Array
 
+FAR = (0.7, 1.4)
+"""A pixel leaves the series while the larger of abs(log(1 + S_ii delta_i)) and m4^(1/4) abs(f_i) goes from the first to the second."""
+SPECTRUM_RANGE, SPECTRUM_POINTS = (1e-5, 1e7), 512
+"""Variances, in units of that of the noise, between which mean logs of the spectrum are tabulated."""
 TOLERANCE = 0.003
 """What is left of log det C that is not worth a correction: sums that are smaller than this stay what they are."""
 
@@ -31,6 +39,8 @@ class Series:
 
     `inverse_diagonal` ``(n, 1, P)``: S_ii. `on`, `below`: m blocks on the diagonal and m - 1 below it, ``(n, b, b)``, of O squared,
     element by element. `third`, `fourth` ``(n, 1, P)``: m3 and m4. `pairs` ``(n, 1)`` float64: by what the sum over pairs is scaled.
+    `width` ``(n, 1, P)``: m4^(1/4), however m4 is scaled. `variance` ``(n, 1, P)``: q, the photons' part of C0's diagonal. `stationary`
+    ``(n, T)``: `stationary_log` of the noise.
     """
 
     inverse_diagonal: Any
@@ -39,6 +49,16 @@ class Series:
     third: Any
     fourth: Any
     pairs: Any
+    width: Any
+    variance: Any
+    stationary: Any
+
+
+def stationary_log(power: Array) -> Array:
+    """Return the mean over a power spectrum of log(p + v), ``(T,)``, at `SPECTRUM_POINTS` variances v, evenly spaced in log v."""
+    low, high = np.log(SPECTRUM_RANGE)
+    v = np.exp(np.linspace(low, high, SPECTRUM_POINTS))
+    return np.asarray(np.log(np.maximum(power, 0)[:, None] + v).mean(0))
 
 
 def conjugate_gradient_forms(x: Any, delta: Any, solve: Callable[[Any], Any]) -> Iterator[Any]:
@@ -104,14 +124,15 @@ def log_det_change(delta: Any, split: Callable[[Any], list[Any]], series: Series
     """
     import tensorflow as tf
 
-    change, f = _fractions(delta, series)
-    local = tf.math.log1p(change) + f * f * f * (series.third / 3 - series.fourth * f / 4)
+    near = _near(delta, series)
+    f = near.f
+    local = near.alone + f * f * f * (series.third / 3 - series.fourth * f / 4)
     return tf.reduce_sum(tf.cast(local, tf.float64), -1) + series.pairs * _pairs(f, split, series)
 
 
 def terms(delta: Any, split: Callable[[Any], list[Any]], series: Series) -> Array:
     """Return the sums over pairs, third and fourth powers of `log_det_change`, ``(n, S, 3)`` float64, as the series has them."""
-    _, f = _fractions(delta, series)
+    f = _near(delta, series).f
     third, fourth = (part.numpy().sum(-1, dtype=np.float64) for part in (f**3 * series.third / 3, -(f**4) * series.fourth / 4))
     return np.stack([(series.pairs * _pairs(f, split, series)).numpy(), third, fourth], -1)
 
@@ -147,9 +168,35 @@ def scattered(points: Array, count: int) -> Array:
     return np.array(chosen)
 
 
-def _fractions(delta: Any, series: Series) -> tuple[Any, Any]:
-    change = series.inverse_diagonal * delta
-    return change, delta / (1 + change)
+class _Near(NamedTuple):
+    """Of each pixel ``(n, S, P)``: its own part of the change, and f, zero where it is taken out of the series."""
+
+    alone: Any
+    f: Any
+
+
+def _near(delta: Any, series: Series) -> _Near:
+    import tensorflow as tf
+
+    change = tf.maximum(series.inverse_diagonal * delta, -0.999)  # minus one would be a pixel of no variance, but for rounding
+    own, f = tf.math.log1p(change), delta / (1 + change)
+    size = tf.maximum(tf.abs(own), tf.abs(f) * series.width)
+    way = tf.clip_by_value((size - FAR[0]) / (FAR[1] - FAR[0]), 0, 1)
+    far = way * way * (3 - 2 * way)
+    moved = _mean_log(series.variance + delta, series) - _mean_log(series.variance, series)
+    return _Near(own + far * (moved - own), (1 - far) * f)
+
+
+def _mean_log(variance: Any, series: Series) -> Any:
+    """Return the mean over the spectrum of log(p + variance) for ``(n, S, P)``, between the values tabulated."""
+    import tensorflow as tf
+
+    low, high = np.log(SPECTRUM_RANGE)
+    place = tf.math.log(tf.clip_by_value(variance, *SPECTRUM_RANGE))
+    place = (place - low) * ((SPECTRUM_POINTS - 1) / (high - low))
+    before = tf.clip_by_value(tf.cast(tf.floor(tf.stop_gradient(place)), tf.int32), 0, SPECTRUM_POINTS - 2)
+    first, second = (tf.gather(series.stationary, before + k, batch_dims=1) for k in (0, 1))
+    return first + (place - tf.cast(before, place.dtype)) * (second - first)
 
 
 def _pairs(f: Any, split: Callable[[Any], list[Any]], series: Series) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from astroflow.errors import InputError
 from astroflow.sims.distributions import tensorflow_ops
-from astroflow.sims.fourier.engine import FourierEngine
+from astroflow.sims.fourier.engine import FourierEngine, unit_psfs
 from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.psf import image_transform
 from astroflow.sims.likelihood.pixels import Pixels
@@ -51,7 +51,7 @@ class LogPosterior:
         pixels = Pixels.of(stamps)
         constant = -0.5 * (pixels.log_det + pixels.keep.sum(1) * np.log(2 * np.pi) + len(prior.names) * np.log(2 * np.pi))
         self.grid = ModeGrid(width, 1.0)  # PSF images at the stamp's sampling know nothing beyond its Nyquist frequency
-        planes = image_transform(np.asarray(stamps.psf[:, 0], np.float32), 1, self.grid).numpy()
+        planes = image_transform(np.asarray(unit_psfs(stamps, 0), np.float32), 1, self.grid).numpy()
         self._rows = (pixels.data, pixels.scale, pixels.photon, constant, planes, np.asarray(stamps.stamp_scale_arcsec, np.float64))
 
     def rows(self, which: Array) -> tuple[Array, ...]:

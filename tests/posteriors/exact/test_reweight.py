@@ -61,6 +61,23 @@ def test_rows_without_draws_or_outside_the_new_prior_say_so():
     assert np.isfinite(new.resample(10)[0]).all()
 
 
+def test_rows_that_so_many_distinct_draws_cannot_represent_are_no_draws():
+    """A prior a standard deviation and a half away: a few draws would have to stand for most of the posterior."""
+    theta = draws(2, 256)
+    new = reweight(WIDE, theta, changed(mag=Normal(mean=20.5, sd=0.5, low=15.0, high=30.0)))
+    assert (new.efficiency < 0.3).all()
+    assert (new.clipped(200) > 0.1).all()
+    assert np.isnan(new.resample(200)).all()
+    assert (new.clipped(5) <= 0.01).all()
+    few = np.array([new.resample(5, seed)[..., 0] for seed in range(300)])
+    np.testing.assert_allclose(few.mean((0, 2)), (new.weights * theta[..., 0]).sum(1), atol=0.05)
+    cut = reweight(WIDE, theta, changed(mag=Uniform(low=15.0, high=21.5)))
+    kept = (theta[..., 0] < 21.5).sum(1)
+    assert np.isnan(cut.resample(int(kept.max()) + 10)).all()
+    assert (cut.resample(int(kept.min()))[..., 0] < 21.5).all()
+    assert (reweight(WIDE, theta, WIDE.prior).clipped(256) < 1e-9).all()
+
+
 def test_an_object_is_resampled_alike_wherever_it_stands():
     theta, prior = draws(), changed(re_arcsec=LogUniform(low=0.1, high=1.0))
     alone = reweight(WIDE, theta[1:2], prior, ids=["b"]).resample(50, seed=2)

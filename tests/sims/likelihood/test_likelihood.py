@@ -162,6 +162,28 @@ def test_photon_noise_on_correlated_noise_is_right_in_differences_over_the_poste
     assert np.ptp(still.log_prob(reference)) == 0
 
 
+@pytest.mark.parametrize("strength", [0.35, 0.5])
+@pytest.mark.parametrize(("snr", "ratio"), [(10, 3), (15, 30)])
+def test_models_far_from_the_reference_are_never_taken_for_good_ones(snr, ratio, strength):
+    """A prior's draws are weighed with a posterior's: up to 40 times as bright, and as wide as the stamp."""
+    correlation = drizzled(strength)
+    stamps, models, _ = posterior(snr, ratio, correlation)
+    flux = models.sum((2, 3, 4)).mean()
+    far = np.array([galaxy(flux * f, r, 0.1) for f in (0, 0.03, 0.3, 1, 3, 10, 40) for r in (0.7, 1.5, 3.0, 6.0)])[None, :, None]
+    every = np.concatenate([models[:, :8], far], 1)
+    truth = dense_log_prob(stamps, every, correlation)[0]
+    likelihood = PixelLikelihood(stamps, models, noise_correlation=correlation, dtype="float32")
+    found = likelihood.log_prob(every).numpy()[0]
+    best, behind = truth[:8].max(), truth.max() - truth
+    hopeless = behind > 30
+    assert hopeless.sum() > 8
+    assert (found[hopeless] < best - 15).all()
+    assert np.abs((found - truth)[~hopeless]).max() < 3
+    # and the same in a graph, which cannot know how many models are far
+    graph = tf.function(likelihood.log_prob)
+    np.testing.assert_allclose(graph(tf.constant(every, tf.float32))[0], found, rtol=1e-5, atol=0.02)
+
+
 def test_nuisances_over_correlated_noise_with_photons_are_marginalised():
     correlation = correlations(2, 2, 2)
     stamps, models = observed(gain=3.0)

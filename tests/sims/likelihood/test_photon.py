@@ -1,9 +1,10 @@
 from itertools import islice, pairwise
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
-from astroflow.sims.likelihood.photon import Series, conjugate_gradient_forms, fitted, log_det_change, scattered, terms
+from astroflow.sims.likelihood.photon import Series, conjugate_gradient_forms, fitted, log_det_change, scattered, stationary_log, terms
 
 
 def example(seed=0, n=30, change=0.3):
@@ -34,11 +35,13 @@ def test_no_change_takes_one_step_and_zero_has_no_norm():
     np.testing.assert_array_equal(first, second)
 
 
-def one_block(S, third=0.0, fourth=0.0, pairs=1.0):
+def one_block(S, third=0.0, fourth=0.0, pairs=1.0, variance=1.0, power=(1.0,)):
     """The series of an inverse S in one block, so every pair is in: what is left is of third order."""
     squares = tf.constant((S * S * (1 - np.eye(len(S))))[None])
     moments = (tf.fill((1, 1, len(S)), tf.constant(moment, tf.float64)) for moment in (third, fourth))
-    return Series(tf.constant(np.diag(S)[None, None]), [squares], [], *moments, tf.constant([[pairs]], tf.float64))
+    levels = (tf.fill((1, 1, len(S)), tf.constant(value, tf.float64)) for value in (fourth**0.25, variance))
+    table = tf.constant(stationary_log(np.array(power))[None])
+    return Series(tf.constant(np.diag(S)[None, None]), [squares], [], *moments, tf.constant([[pairs]], tf.float64), *levels, table)
 
 
 def whole(x):
@@ -68,6 +71,27 @@ def test_the_series_is_scaled_to_what_it_missed_and_left_alone_where_it_missed_n
     np.testing.assert_allclose(log_det_change(delta, whole, found), log_det_change(delta, whole, truth), atol=0.002)
     same = fitted(start, terms(delta, whole, start)[:, some], 0 * missed[:, some])
     np.testing.assert_array_equal(log_det_change(delta, whole, same), log_det_change(delta, whole, start))
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.2, 30.0, 1e4])
+def test_changes_too_large_for_the_series_are_those_of_stationary_noise(factor):
+    """A ring of pixels of one variance is stationary: its determinant is known, and the series is nonsense there."""
+    n, middle = 64, 3.0
+    row = np.zeros(n)
+    row[[0, 1, 2, -1, -2]] = (1, 0.6, 0.2, 0.6, 0.2)
+    power = np.fft.fft(row).real
+    assert power.min() > 0
+    C0 = np.array([np.roll(row, k) for k in range(n)]) + middle * np.eye(n)
+    inverse, spectrum = np.linalg.inv(C0), 1 / (power + middle)
+    third, fourth = (((spectrum - spectrum.mean()) ** k).mean() for k in (3, 4))
+    series = one_block(inverse, third, fourth, 1.0, middle, power)
+    delta = np.full((1, 1, n), (factor - 1) * middle)
+    truth = np.log((power + factor * middle) / (power + middle)).sum()
+    assert np.isclose(log_det_change(tf.constant(delta), whole, series)[0, 0], truth, rtol=0.02, atol=0.05)
+    # and a part of the ring alone: right to some per cent
+    delta[..., n // 3 :] = 0
+    truth = np.linalg.slogdet(C0 + np.diag(delta[0, 0]))[1] - np.linalg.slogdet(C0)[1]
+    assert np.isclose(log_det_change(tf.constant(delta), whole, series)[0, 0], truth, rtol=0.1, atol=0.1)
 
 
 def test_terms_are_what_the_series_adds_to_pixels_on_their_own():
