@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
+from astroflow.posteriors.exact.certificate import Verdict
 from astroflow.posteriors.exact.refine import Method
 from astroflow.sims.distributions import Fixed, Uniform
 from astroflow.sims.noise import RMSNoise
@@ -52,6 +53,23 @@ def test_company_of_other_noise_changes_nothing(followed_posterior, observed):
     together = followed_posterior.certify(mixed, n_draws=128, seed=3)
     for row in range(3):
         same(together, followed_posterior.certify(mixed[[row]], n_draws=128, seed=3), row)
+
+
+def test_a_row_of_impossible_noise_costs_itself_alone(followed_posterior, observed):
+    """A box of ones is the correlation of nothing: its spectrum has negative power."""
+    stamps = observed.stamps[:4]
+    maps = stamps.noise_correlation.copy()
+    middle = maps.shape[-1] // 2
+    maps[2] = 0
+    maps[2, 0, middle - 1 : middle + 2, middle - 1 : middle + 2] = 0.9
+    maps[2, 0, middle, middle] = 1
+    bad = replace(stamps, noise_correlation=maps)
+    found = followed_posterior.certify(bad, n_draws=128, seed=3)
+    assert found.inference.tolist()[2] == found.model.tolist()[2] == Verdict.NOT_APPLICABLE
+    assert (found.inference[[0, 1, 3]] != Verdict.NOT_APPLICABLE).all()
+    refined = followed_posterior.refine(bad, n_draws=64, seed=2, where=np.array([False, False, True, False]))
+    assert refined.method[2] == Method.NOT_APPLICABLE
+    assert np.isfinite(refined.draws).all()
 
 
 def dense_log_prob(posterior, stamps, row, u):

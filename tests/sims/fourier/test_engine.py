@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from astroflow.errors import ConfigError
+from astroflow.errors import ConfigError, InputError
 from astroflow.sims.bulge_disc import BulgeDiscGalaxy
 from astroflow.sims.distributions import LogUniform, Normal, Uniform
 from astroflow.sims.fourier.engine import FourierEngine
@@ -144,6 +144,30 @@ def test_stamps_of_any_shape(height, width):
     found, truth = (model.render(simulation.theta, stamps, engine=engine) for engine in ("fourier", "galsim"))
     assert found.shape == (3, 1, height, width)
     assert np.abs(found - truth).max() < 1e-3 * truth.max()
+
+
+def test_a_psf_of_any_sum_draws_the_same_galaxy():
+    model = simulator()
+    simulation = model.draw(np.arange(3), seed=2)
+    stamps = simulation.stamps
+    doubled = replace(stamps, psf=stamps.psf * np.array([1.0, 2.0, 0.7], np.float32)[:, None, None, None])
+    for engine in ("fourier", "galsim"):
+        expected = model.render(simulation.theta, stamps, engine=engine)
+        np.testing.assert_allclose(model.render(simulation.theta, doubled, engine=engine), expected, atol=1e-5 * expected.max())
+    draws = np.repeat(simulation.theta[:, None], 2, 1)
+    expected = model.fourier.render_draws(draws, stamps)
+    np.testing.assert_allclose(model.fourier.render_draws(draws, doubled), expected, atol=1e-5 * expected.max())
+    empty = replace(stamps, psf=stamps.psf * np.array([1.0, 0.0, 1.0], np.float32)[:, None, None, None])
+    with pytest.raises(InputError, match=r"the PSF of object 1, band 0, must have a positive finite sum; it is 0"):
+        model.render(simulation.theta, empty, engine="fourier")
+
+
+def test_a_psf_image_wider_than_the_stamp_has_its_wings():
+    galsims_own = simulator(size=32, psf_size=65)
+    a, b = (m.draw_noiseless(np.arange(6), seed=4) for m in (galsims_own, replace(galsims_own, engine="fourier")))
+    assert np.abs(a.psf - b.psf).max() < 1e-3 * a.psf.max()
+    edge = np.s_[..., :10, :]
+    np.testing.assert_allclose(b.psf[edge].sum((1, 2, 3)), a.psf[edge].sum((1, 2, 3)), rtol=0.02)
 
 
 def test_both_engines_draw_the_same_simulations():
