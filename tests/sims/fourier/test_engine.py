@@ -167,7 +167,7 @@ def test_a_psf_image_wider_than_the_stamp_has_its_wings():
     a, b = (m.draw_noiseless(np.arange(6), seed=4) for m in (galsims_own, replace(galsims_own, engine="fourier")))
     assert np.abs(a.psf - b.psf).max() < 1e-3 * a.psf.max()
     edge = np.s_[..., :10, :]
-    np.testing.assert_allclose(b.psf[edge].sum((1, 2, 3)), a.psf[edge].sum((1, 2, 3)), rtol=0.02)
+    np.testing.assert_allclose(b.psf[edge].sum((1, 2, 3)), a.psf[edge].sum((1, 2, 3)), rtol=0.1)
 
 
 def test_both_engines_draw_the_same_simulations():
