@@ -328,7 +328,8 @@ def unit_psfs(stamps: Stamps, channel: int) -> Array:
     total = images.sum((1, 2), dtype=np.float64)
     if not (total > 0).all() or not np.isfinite(total).all():
         row = int(np.argmin((total > 0) & np.isfinite(total)))
-        raise InputError(f"the PSF of object {stamps.ids[row].item()!r}, band {channel}, must have a positive finite sum; it is {total[row]:g}")
+        name = repr(stamps.ids[row].item())
+        raise InputError(f"the PSF of object {name}, band {channel}, must have a positive finite sum; it is {total[row]:g}")
     off = np.abs(total - 1) > UNIT_SUM
     return np.where(off[:, None, None], images / total[:, None, None], images).astype(np.float32) if off.any() else images
 
