@@ -12,7 +12,6 @@ Everything here loads on first use, so that importing astroflow is fast.
 """
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
 
 from astroflow.errors import AstroflowError as AstroflowError
@@ -30,10 +29,6 @@ if TYPE_CHECKING:
     from astroflow.types import Stamps as Stamps
 
 __version__ = "0.1.0"
-
-# Read when TensorFlow is first imported. Left to itself it takes oneDNN's convolutions on newer processors only; the same ones
-# everywhere are the same arithmetic everywhere, and half as fast again on older ones.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _HOMES = {
     "Flag": "astroflow.posteriors.flags",
