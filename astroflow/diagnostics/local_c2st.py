@@ -1,10 +1,10 @@
 r"""L-C2ST: can a classifier tell truths from draws, and on which images?
 
 For each simulation the truth and one draw of the posterior are a pair, which an exact posterior makes exchangeable. A classifier looks
-at one of them, and at what the data say (features such as the estimated S/N), and learns to tell them apart. On an image that it was not
-trained on, the mean of :math:`(d - 1/2)^2` over the posterior's draws, d the classifier's probability, says how sure it is there. What
-chance alone gives is found by swapping labels within pairs at random and training again, which for an exact posterior changes nothing:
-p-values are exact. All images train and all are asked about: those of each fold by a classifier that the other folds have trained.
+at one of them, and at what the data say (features such as the estimated S/N), and learns to tell them apart. On an image without known
+truth, the mean of :math:`(d - 1/2)^2` over the posterior's draws, d the classifier's probability, says how sure it is there. What chance
+alone gives is found by swapping labels within pairs at random and training again, which for an exact posterior changes nothing: p-values
+are exact.
 
 Parameters are seen in units of each posterior's own mean and spread, as other draws have them. The classifier is a logistic regression on
 products: shifts, widths and correlations, each of them free to change with each feature. Faults that leave all of these right, such as a
@@ -24,7 +24,6 @@ from astroflow.errors import InputError
 from astroflow.randomness import generator
 from astroflow.types import Array
 
-FOLDS = 4
 FEWEST_PER_COLUMN = 5
 """Pairs for each product that the classifier weighs: fewer teach it nothing but chance."""
 STRENGTH = 0.1
@@ -54,11 +53,12 @@ def local_c2st(draws: Array, truth: Array, features: Array, at: Array | None = N
     features : ndarray
         ``(N, F)`` functions of the data, of moderate size: logarithms of what spans orders of magnitude.
     at : ndarray, optional
-        Positions of the images to be asked about, which are left out of the training; by default all of them, fold by fold.
+        Positions of the images to be asked about; they are left out of the training. By default half of all, so that nothing
+        is asked about what was trained on.
     swaps : int
         Trainings with swapped labels.
     seed : int
-        Seeds the folds and the swaps.
+        Seeds the choice of images and the swaps.
 
     Raises
     ------
@@ -73,59 +73,37 @@ def local_c2st(draws: Array, truth: Array, features: Array, at: Array | None = N
     if s < 10:
         raise InputError(f"mean and spread need at least 10 draws of each posterior; got {s}")
     rng = generator(seed, "local c2st")
-    folds = np.array_split(rng.permutation(n), FOLDS) if at is None else [np.asarray(at)]
+    asked = np.sort(rng.permutation(n)[: n // 2]) if at is None else np.asarray(at)
+    pairs = np.setdiff1d(np.arange(n), asked)
     columns = (1 + parameters + parameters * (parameters + 1) // 2) * (1 + features.shape[1])
-    fewest = n - max(map(len, folds))
-    if fewest < FEWEST_PER_COLUMN * columns:
+    if len(pairs) < FEWEST_PER_COLUMN * columns:
         raise InputError(
-            f"not enough data: {fewest} pairs for a classifier of {columns} products; give {FEWEST_PER_COLUMN * columns}, or fewer features"
+            f"not enough data: {len(pairs)} pairs for a classifier of {columns} products; "
+            f"give {FEWEST_PER_COLUMN * columns}, or fewer features"
         )
     mean, sd = draws[:, 1:].mean(1, dtype=np.float64), draws[:, 1:].std(1, dtype=np.float64, ddof=1)
     if not (sd > 0).all():
         raise InputError("some posteriors have no spread: their draws are all the same")
-    whitened = (draws - mean[:, None]) / sd[:, None]
-    ways = [_Fold.of(fold, whitened, (truth - mean) / sd, features) for fold in folds]
+    known = features[pairs]
+    scaled = (features - known.mean(0)) / np.where(known.std(0) > 0, known.std(0), 1.0)
+    both = [(theta[pairs] - mean[pairs]) / sd[pairs] for theta in (draws[:, 0], truth)]
+    clouds = (draws[asked, 1:] - mean[asked, None]) / sd[asked, None]
+    seen = [_products(z, scaled[pairs]) for z in both]
+    shown = _products(clouds.reshape(-1, parameters), np.repeat(scaled[asked], s - 1, 0))
+    spread = np.concatenate(seen).std(0)
+    spread[spread == 0] = 1.0
 
     def statistic(swapped: Array) -> Array:
-        return np.concatenate([way.statistic(swapped) for way in ways])
+        model = _classifier()
+        model.fit(np.concatenate(seen) / spread, np.concatenate([swapped, ~swapped]))
+        sure = (model.predict_proba(shown / spread)[:, 1] - 0.5) ** 2
+        return np.asarray(sure.reshape(len(asked), -1).mean(1))
 
-    order = np.argsort(np.concatenate(folds)) if at is None else slice(None)
-    found = statistic(np.zeros(n, bool))[order]
-    by_chance = np.array([statistic(rng.random(n) < 0.5)[order] for _ in range(swaps)])
+    found = statistic(np.zeros(len(pairs), bool))
+    by_chance = np.array([statistic(rng.random(len(pairs)) < 0.5) for _ in range(swaps)])
     p = (1 + (by_chance >= found).sum(0)) / (1 + swaps)
     overall = (1 + (by_chance.mean(1) >= found.mean()).sum()) / (1 + swaps)
     return LocalC2ST(found, p, float(overall), swaps)
-
-
-class _Fold(NamedTuple):
-    """Images that are asked about, and pairs of the others; all in units of each posterior."""
-
-    pairs: Array
-    seen: Array
-    """``(2 pairs, columns)`` products of draws, then of truths."""
-    shown: Array
-    """``(images draws, columns)`` products of the draws of images that are asked about."""
-    images: int
-
-    @classmethod
-    def of(cls, asked: Array, draws: Array, truth: Array, features: Array) -> "_Fold":
-        pairs = np.setdiff1d(np.arange(len(truth)), asked)
-        known = features[pairs]
-        scaled = (features - known.mean(0)) / np.where(known.std(0) > 0, known.std(0), 1.0)
-        seen = np.concatenate([_products(z[pairs], scaled[pairs]) for z in (draws[:, 0], truth)])
-        others = draws[asked, 1:]
-        shown = _products(others.reshape(-1, truth.shape[1]), np.repeat(scaled[asked], others.shape[1], 0))
-        spread = seen.std(0)
-        spread[spread == 0] = 1.0
-        return cls(pairs, seen / spread, shown / spread, len(asked))
-
-    def statistic(self, swapped: Array) -> Array:
-        """Return how sure a classifier is of each image, trained on pairs of which some ``(N,)`` are swapped."""
-        labels = swapped[self.pairs]
-        model = _classifier()
-        model.fit(self.seen, np.concatenate([labels, ~labels]))
-        sure = (model.predict_proba(self.shown)[:, 1] - 0.5) ** 2
-        return np.asarray(sure.reshape(self.images, -1).mean(1))
 
 
 def _classifier() -> Any:

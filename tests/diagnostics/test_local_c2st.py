@@ -50,7 +50,7 @@ def test_it_depends_on_its_seed_alone(many):
 
 
 def test_too_little_data_and_unusable_features_are_refused(many):
-    with pytest.raises(InputError, match="not enough data: 75 pairs for a classifier of 50 products; give 250"):
+    with pytest.raises(InputError, match="not enough data: 50 pairs for a classifier of 50 products; give 250"):
         local_c2st(many.draws(20)[:100], many.truth[:100], many.features[:100])
     with pytest.raises(InputError, match="`features` must be finite numbers"):
         local_c2st(many.draws(20), many.truth, many.features * np.nan)
