@@ -14,6 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from astroflow.networks.dense import Dense
+
 CLIP = 50.0
 
 
@@ -100,7 +102,7 @@ class SummaryNetwork:
         )
 
     def _dense(self, units: int, name: str, activation: str | None) -> Any:
-        return keras.layers.Dense(units, activation=activation, kernel_initializer=self._init(0.5), name=name)
+        return Dense(units, activation=activation, kernel_initializer=self._init(0.5), name=name)
 
     def _conv(self, filters: int, size: int, name: str, *, strides: int = 1, activation: str | None = "silu", gain: float = 1.0) -> Any:
         return keras.layers.Conv2D(

@@ -4,7 +4,7 @@ Every call has BATCH rows, the last one padded, so an answer never depends on wh
 twice. A compiled graph keeps one core busy, so a batch is cut into lanes, which TensorFlow runs on as many cores as there are.
 """
 
-__all__ = ["BATCH", "DRAWS", "LANES", "in_batches", "padded", "side_by_side"]
+__all__ = ["BATCH", "DRAWS", "LANES", "in_batches", "in_blocks", "in_lanes", "padded"]
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ from astroflow.types import Array
 BATCH = 64
 """Images per call."""
 DRAWS = 64
-"""Draws per image and call of a sampler, padded likewise: it is compiled once for all numbers of draws."""
+"""Draws per image and call, padded likewise: samplers and densities are compiled once for all numbers of draws."""
 LANES = 4
 """Parts of a batch that run side by side."""
 
@@ -39,10 +39,25 @@ def in_batches(graph: Callable[..., Any], *arrays: Array) -> list[Array]:
     return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
 
-def side_by_side(graph: Callable[..., Any], *tensors: Any) -> list[Any]:
-    """Run a graph on lanes of a batch; it may return one tensor or several."""
+def in_blocks(graph: Callable[..., Any], draws: Array, *arrays: Array) -> Array:
+    """Send `draws` ``(N, S, P)``, a block of them at a time with their rows of `arrays`, through a graph that returns one tensor."""
     parts = []
-    for lane in zip(*(tf.split(tensor, LANES) for tensor in tensors), strict=True):
-        answer = graph(*lane)
-        parts.append(list(answer) if isinstance(answer, list | tuple) else [answer])
-    return [tf.concat(values, 0) for values in zip(*parts, strict=True)]
+    for first in range(0, draws.shape[1], DRAWS):
+        block = draws[:, first : first + DRAWS]
+        whole = np.pad(block, [(0, 0), (0, DRAWS - block.shape[1]), (0, 0)], mode="edge")
+        parts.append(in_batches(graph, whole, *arrays)[0][:, : block.shape[1]])
+    return np.concatenate(parts, 1)
+
+
+def in_lanes(graph: Callable[..., Any]) -> Callable[..., list[Any]]:
+    """Compile a graph of tensors, which may return one or several, to run on lanes of a batch side by side."""
+    compiled = tf.function(graph, jit_compile=True, autograph=False)
+
+    def batch(*tensors: Any) -> list[Any]:
+        parts = []
+        for lane in zip(*(tf.split(tensor, LANES) for tensor in tensors), strict=True):
+            answer = compiled(*lane)
+            parts.append(list(answer) if isinstance(answer, list | tuple) else [answer])
+        return [tf.concat(values, 0) for values in zip(*parts, strict=True)]
+
+    return tf.function(batch, autograph=False)  # type: ignore[no-any-return]

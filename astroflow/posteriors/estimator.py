@@ -19,10 +19,11 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from astroflow.errors import ConfigError
+from astroflow.networks.dense import affine
 from astroflow.networks.flow_kinds import build_flow
 from astroflow.networks.summary import SummaryNetwork
 from astroflow.networks.targets import standardised
-from astroflow.posteriors.batches import BATCH, DRAWS, in_batches, padded, side_by_side
+from astroflow.posteriors.batches import BATCH, in_batches, in_blocks, in_lanes, padded
 from astroflow.posteriors.recipe import Architecture
 from astroflow.types import Array
 
@@ -67,11 +68,7 @@ class Estimator:
         self.standardise = _TargetScale(dimensions)
         self.head = _AuxiliaryHead(summary.context, len(self.auxiliary), seed) if self.auxiliary else None
         self._encode = tf.function(self._encode_graph, reduce_retracing=True)
-        self._sample = tf.function(self._sample_graph)
-        self._sample_lane = tf.function(self._sample_lane_graph, jit_compile=True)
-        self._middle_lane = tf.function(self._middle_graph, jit_compile=True)
-        self._middle = tf.function(lambda rows: side_by_side(self._middle_lane, rows))
-        self._log_prob = tf.function(self._log_prob_graph, reduce_retracing=True)
+        self._sample, self._middle, self._log_prob = map(in_lanes, (self._sample_graph, self._middle_graph, self._log_prob_graph))
 
     # -- variables -----------------------------------------------------------------------------------------------
 
@@ -115,9 +112,6 @@ class Estimator:
         return context, extra
 
     def _sample_graph(self, noise: Any, context: Any) -> Any:
-        return side_by_side(self._sample_lane, noise, context)[0]
-
-    def _sample_lane_graph(self, noise: Any, context: Any) -> Any:
         z = self.flow.draw(noise, context)
         return self.target.forward(z * self.standardise.scale + self.standardise.mean)
 
@@ -166,26 +160,16 @@ class Estimator:
 
     def sample(self, context: Array, noise: Array) -> Array:
         """Map base normals ``(N, S, D)`` to draws ``(N, S, D)`` in physical units."""
-        out = np.empty(noise.shape, np.float32)
-        for start in range(0, len(context), BATCH):
-            stop = min(start + BATCH, len(context))
-            rows = tf.constant(padded(context[start:stop]))
-            for first in range(0, noise.shape[1], DRAWS):
-                block = noise[start:stop, first : first + DRAWS]
-                missing = DRAWS - block.shape[1]
-                draws = self._sample(tf.constant(padded(np.pad(block, [(0, 0), (0, missing), (0, 0)]))), rows)
-                out[start:stop, first : first + DRAWS] = draws.numpy()[: stop - start, : block.shape[1]]
-        return out
+        if not noise.size:
+            return np.empty(noise.shape, np.float32)
+        return in_blocks(self._sample, noise, context)
 
     def log_prob(self, theta: Array, context: Array) -> Array:
         """Log density ``(N, S)`` of `theta` ``(N, S, D)`` in physical units; minus infinity outside the bounds."""
-        theta = np.asarray(theta, np.float32)
-        out = np.empty(theta.shape[:2], np.float32)
-        for start in range(0, len(context), BATCH):
-            stop = min(start + BATCH, len(context))
-            value = self._log_prob(tf.constant(padded(theta[start:stop])), tf.constant(padded(context[start:stop])))
-            out[start:stop] = value.numpy()[: stop - start]
-        return np.where(np.isfinite(out), out, -np.inf)
+        if not theta.size:
+            return np.empty(theta.shape[:2], np.float32)
+        value = in_blocks(self._log_prob, theta, context)
+        return np.where(np.isfinite(value), value, -np.inf)
 
 
 def _assign_moments(layer: Any, values: Array) -> None:
@@ -225,5 +209,5 @@ class _AuxiliaryHead(keras.layers.Layer):
         _assign_moments(self, values)
 
     def call(self, context: Any) -> Any:
-        hidden = tf.nn.silu(tf.matmul(tf.stop_gradient(context), self.w0) + self.b0)
-        return (tf.matmul(hidden, self.w1) + self.b1) * self.scale + self.mean
+        w0, b0, w1, b1 = map(tf.convert_to_tensor, (self.w0, self.b0, self.w1, self.b1))
+        return affine(tf.nn.silu(affine(tf.stop_gradient(context), w0, b0)), w1, b1) * self.scale + self.mean

@@ -22,7 +22,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from astroflow.networks.flow_kinds import build_flow
-from astroflow.posteriors.batches import DRAWS, in_batches, side_by_side
+from astroflow.posteriors.batches import in_batches, in_blocks, in_lanes
 from astroflow.posteriors.gate import Gate
 from astroflow.posteriors.recipe import LinearizedRecipe
 from astroflow.sims.fitting import FURTHEST, LinearFit, gauss_newton
@@ -102,14 +102,9 @@ class LinearizedStage:
         self.flow = build_flow(dimensions=self.dimensions, context=self.length, seed=seed, **recipe.flow.model_dump())
         self.scale = _FeatureScale(self.length)
         self.gate = Gate(self.length, seed)
-        self._fit_lane = tf.function(
-            gauss_newton(engine, prior, recipe.steps, stamp.size, stamp.zero_point), jit_compile=True, autograph=False
-        )
-        self._sample_lane = tf.function(self._sample_graph, jit_compile=True)
-        self._fit = tf.function(lambda *given: side_by_side(self._fit_lane, *given), autograph=False)
-        self._sample = tf.function(lambda *given: side_by_side(self._sample_lane, *given), autograph=False)
-        self._log_prob = tf.function(self.log_prob_graph, reduce_retracing=True)
-        self._share = tf.function(lambda features: [self.gate(self.scale(features))])
+        self._fit = in_lanes(gauss_newton(engine, prior, recipe.steps, stamp.size, stamp.zero_point))
+        self._sample, self._log_prob = in_lanes(self._sample_graph), in_lanes(self.log_prob_graph)
+        self._share = in_lanes(lambda features: self.gate(self.scale(features)))
 
     # -- variables -----------------------------------------------------------------------------------------------
 
@@ -191,17 +186,16 @@ class LinearizedStage:
 
     def sample(self, fits: Linearization, noise: Array) -> Array:
         """Map base normals ``(N, S, P)`` to draws ``(N, S, P)`` in physical units."""
-        out = np.empty(noise.shape, np.float32)
-        for first in range(0, noise.shape[1], DRAWS):
-            block = noise[:, first : first + DRAWS]
-            padded = np.pad(block, [(0, 0), (0, DRAWS - block.shape[1]), (0, 0)])
-            drawn = in_batches(self._sample, padded, fits.features, fits.point, fits.factor)
-            out[:, first : first + DRAWS] = drawn[0][:, : block.shape[1]]
-        return out
+        if not noise.size:
+            return np.empty(noise.shape, np.float32)
+        return in_blocks(self._sample, noise, fits.features, fits.point, fits.factor)
 
     def log_prob(self, theta: Array, fits: Linearization) -> Array:
         """Log density ``(N, S)`` of `theta` ``(N, S, P)`` in physical units; minus infinity outside the bounds."""
-        (value,) = in_batches(lambda *rows: [self._log_prob(*rows)], np.asarray(theta, np.float32), fits.features, fits.point, fits.factor)
+        theta = np.asarray(theta, np.float32)
+        if not theta.size:
+            return np.empty(theta.shape[:2], np.float32)
+        value = in_blocks(self._log_prob, theta, fits.features, fits.point, fits.factor)
         return np.where(np.isfinite(value), value, -np.inf)
 
     def share(self, fits: Linearization) -> Array:

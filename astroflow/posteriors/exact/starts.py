@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from astroflow.posteriors.batches import in_batches
+from astroflow.posteriors.batches import in_batches, in_lanes
 from astroflow.randomness import standard_normals
 from astroflow.sims.fitting import FURTHEST, gauss_newton
 from astroflow.sims.fourier.engine import FourierEngine
@@ -68,7 +68,7 @@ def dispersed_starts(engine: FourierEngine, prior: JointPrior, stamps: Stamps, c
 
     u = standard_normals(seed, "starts", stamps.ids, (TRIED, size))
     u = _likeliest(u, density(u))[0][:, :FITTED]
-    one_step = tf.function(gauss_newton(engine, prior, 1, stamps.shape[-1], stamps.zero_point), jit_compile=True, autograph=False)
+    one_step = in_lanes(gauss_newton(engine, prior, 1, stamps.shape[-1], stamps.zero_point))
     rows = np.repeat(np.arange(n), FITTED)
     good = ~stamps.mask[rows, 0] & np.isfinite(stamps.images[rows, 0])
     image, rms = (np.where(good, values[rows, 0], other) for values, other in ((stamps.images, 0.0), (stamps.rms, 1.0)))
