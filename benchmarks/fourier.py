@@ -23,7 +23,6 @@ from astroflow.randomness import generator  # noqa: E402
 from astroflow.sims.bulge_disc import BulgeDiscGalaxy  # noqa: E402
 from astroflow.sims.distributions import LogUniform, Normal, Uniform  # noqa: E402
 from astroflow.sims.fourier.engine import BATCH, LANES  # noqa: E402
-from astroflow.sims.fourier.grid import ModeGrid  # noqa: E402
 from astroflow.sims.fourier.grouping import group_profiles  # noqa: E402
 from astroflow.sims.galaxies import SersicGalaxy  # noqa: E402
 from astroflow.sims.noise import RMSNoise  # noqa: E402
@@ -72,7 +71,7 @@ def speed(name: str, galaxy) -> None:
     groups = group_profiles(profiles, SCALE * ones, SIZE)
     compiled, bare, folded = [], [], []
     for group in groups:
-        grid = ModeGrid(SIZE, group.band)
+        grid = group.grid
         rows = np.resize(group.rows, LANE)
         psf = tf.ones((LANE, 1, len(grid.kx), len(grid.ky)))
         inputs = (tf.constant(theta[rows]), psf, tf.fill([LANE], ZERO_POINT), tf.fill([LANE], np.float32(SCALE)), tf.zeros((LANE, 2)))
@@ -102,7 +101,7 @@ def speed(name: str, galaxy) -> None:
         "bare inverse FFTs of the modes it holds": mean(bare),
         "bare inverse FFTs of the period alone": mean(folded),
     }
-    print(f"{name}: milliseconds a stamp; bands {[group.band for group in groups]} for {[len(group.rows) for group in groups]}")
+    print(f"{name}: milliseconds a stamp; bands {[group.grid.band for group in groups]} for {[len(group.rows) for group in groups]}")
     for what, value in rows.items():
         print(f"  {what:40s} {1e3 * value:8.3f}   {naive / value:7.1f} times as fast as the first")
     fast, least, less = list(rows.values())[4:]

@@ -68,7 +68,8 @@ class Estimator:
         self.standardise = _TargetScale(dimensions)
         self.head = _AuxiliaryHead(summary.context, len(self.auxiliary), seed) if self.auxiliary else None
         self._encode = tf.function(self._encode_graph, reduce_retracing=True)
-        self._sample, self._middle, self._log_prob = map(in_lanes, (self._sample_graph, self._middle_graph, self._log_prob_graph))
+        self._sample, self._middle = in_lanes(self._sample_graph), in_lanes(self._middle_graph)
+        self._log_prob = in_lanes(self._log_prob_graph)
 
     # -- variables -----------------------------------------------------------------------------------------------
 

@@ -69,7 +69,8 @@ def gauss_newton(engine: FourierEngine, prior: JointPrior, steps: int, size: int
     """
     import tensorflow as tf
 
-    grid = ModeGrid(size, 1.0)  # PSF images at the stamp's sampling know nothing beyond its Nyquist frequency
+    # PSF images at the stamp's sampling know nothing beyond its Nyquist frequency; what copies leave behind wide PSFs moves no fit
+    grid = ModeGrid(size, 1.0)
     ops = tensorflow_ops()
 
     def fit(u: Any, image: Any, rms: Any, good: Any, gain: Any, psf: Any, step: Any, correlation: Any = None) -> LinearFit:

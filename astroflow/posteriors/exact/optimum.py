@@ -13,7 +13,7 @@ import numpy as np
 from astroflow.sims.fitting import FURTHEST, LONGEST_STEP
 from astroflow.sims.fourier.engine import FourierEngine, frame_of
 from astroflow.sims.fourier.grid import ModeGrid
-from astroflow.sims.fourier.psf import bands_of_images, image_transform
+from astroflow.sims.fourier.psf import grids_of_images, image_transform
 from astroflow.sims.likelihood import PixelLikelihood
 from astroflow.sims.priors import JointPrior
 from astroflow.types import Array, Stamps
@@ -97,10 +97,10 @@ def draw_through(engine: FourierEngine, theta: Array, stamps: Stamps, psf: Array
     given = (theta, np.full(n, stamps.zero_point), stamps.stamp_scale_arcsec, np.broadcast_to(shift, (n, 2)))
     inputs = [np.asarray(values, np.float32) for values in given]
     out = np.empty((n, count, *stamps.shape[1:]))
-    reach = bands_of_images(psf.reshape(-1, *psf.shape[3:]), stamps.psf_oversampling).reshape(n, -1).max(1)
     # galaxy by galaxy: arithmetic that is not compiled rounds a number as its place in the batch has it
-    for i, limit in enumerate(reach.tolist()):
-        grid = ModeGrid(size, limit)
+    for i in range(n):
+        needed = grids_of_images(psf[i].reshape(-1, *psf.shape[3:]), stamps.psf_oversampling, size)
+        grid = ModeGrid(size, max(one.band for one in needed), any(one.wide for one in needed))
         galaxy, zero_point, step, centre = (tf.constant(np.repeat(values[i : i + 1], count, 0)) for values in inputs)
         for band in range(bands):
             planes = image_transform(tf.constant(psf[i, :, band].astype(np.float32)), stamps.psf_oversampling, grid)

@@ -57,8 +57,6 @@ def dispersed_starts(engine: FourierEngine, prior: JointPrior, stamps: Stamps, c
     seed : int
         Of all random numbers, with the objects' ids.
     """
-    import tensorflow as tf
-
     n, size = len(stamps), len(prior.names)
     likelihood = PixelLikelihood(stamps)
 

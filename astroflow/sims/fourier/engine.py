@@ -178,7 +178,7 @@ class FourierEngine:
         size, window, shift = frame_of(stamps)
         out = np.empty(stamps.shape, np.float32)
         for channel in range(stamps.shape[1]):
-            groups = group_images(unit_psfs(stamps, channel), np.full(len(stamps), stamps.psf_oversampling))
+            groups = group_images(unit_psfs(stamps, channel), np.full(len(stamps), stamps.psf_oversampling), size)
             images, _ = self._draw(
                 theta, groups, self._zero_points(theta, stamps.zero_point), stamps.stamp_scale_arcsec, size, shift, star=0
             )
@@ -195,8 +195,8 @@ class FourierEngine:
         shifts = tf.constant(np.broadcast_to(shift, (BATCH, 2)))
         zero_points = tf.constant(np.full(BATCH, stamps.zero_point, np.float32))
         for channel in range(stamps.shape[1]):
-            for group in group_images(unit_psfs(stamps, channel), np.full(n, stamps.psf_oversampling)):
-                draw = self._shared_graph(group.family, ModeGrid(size, group.band))
+            for group in group_images(unit_psfs(stamps, channel), np.full(n, stamps.psf_oversampling), size):
+                draw = self._shared_graph(group.family, group.grid)
                 for i, image in zip(group.rows.tolist(), group.arrays["image"], strict=True):
                     psf = tf.constant(image[None], tf.float32)
                     steps = tf.constant(np.full(BATCH, stamps.stamp_scale_arcsec[i], np.float32))
@@ -260,13 +260,12 @@ class FourierEngine:
         size = -(-3 * side // 8) * 4  # one and a half times the side, so that wings of the periodic copies stay outside
         stars = np.empty((len(profiles), side, side), np.float32)
         for group in group_profiles(profiles, scale, size):
-            grid = ModeGrid(size, group.band)
 
-            def star(arrays: dict[str, Any], grid: ModeGrid = grid, family: PSFFamily = group.family) -> Any:
+            def star(arrays: dict[str, Any], grid: ModeGrid = group.grid, family: PSFFamily = group.family) -> Any:
                 offset = arrays["offset"]
                 return grid.to_pixels(family.transform(arrays, grid), offset[:, 0], offset[:, 1], side)
 
-            key = (group.family, grid, side, "star")
+            key = (group.family, group.grid, side, "star")
             draw = self._compiled.setdefault(key, tf.function(star, jit_compile=True, autograph=False))
             for some, rows in _batches(group.rows):
                 stars[group.rows[some]] = draw(_rows(group.arrays, rows)).numpy()[: len(some)]
@@ -291,7 +290,7 @@ class FourierEngine:
         for kind in np.unique(kinds):
             rows = np.flatnonzero(kinds == kind)
             same, b = np.stack([native[row] for row in rows.tolist()]), int(binning[rows[0]])
-            groups = group_images(boxed(same, b), binning[rows])
+            groups = group_images(boxed(same, b), binning[rows], size)
             images[rows] = self._draw(theta[rows], groups, self._zero_points(rows, zero_point), step[rows], size, CENTRED, star=0)[0]
             stars[rows] = psf_at_stamp_scale(same[:, None], oversampling=1, binning=b, size=psf_size)[:, 0]
         return images, stars
@@ -307,7 +306,7 @@ class FourierEngine:
         stars = np.empty((len(theta), star, star), np.float32)
         shifts = np.broadcast_to(shift, (BATCH, 2))
         for group in groups:
-            draw = self._graph(group.family, ModeGrid(size, group.band), star)
+            draw = self._graph(group.family, group.grid, star)
             for some, rows in _batches(group.rows):
                 given = (np.asarray(values[group.rows[rows]], np.float32) for values in (theta, zero_point, step))
                 drawn = draw(*given, shifts, _rows(group.arrays, rows))

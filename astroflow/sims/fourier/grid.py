@@ -1,7 +1,8 @@
 r"""The modes on which stamps are composed, and the way from modes to pixels.
 
-A stamp of ``W`` pixels is drawn on a period of ``1.5 W``, round which light would come back into it: PSFs are cut to the period
-(`astroflow.sims.fourier.cropping`), and the wings of the galaxy's copies are taken off (`astroflow.sims.fourier.wings`). Modes reach
+A stamp of ``W`` pixels is drawn on a period of ``1.5 W``, or ``2 W`` for wide PSFs (`astroflow.sims.fourier.wide`), round which light
+would come back into it: PSFs are cut to the period (`astroflow.sims.fourier.cropping`), and the wings of the galaxy's copies are taken off
+(`astroflow.sims.fourier.wings`). Modes reach
 beyond the pixels' Nyquist frequency by the factor `band`: what lies there is real, pixels sample it, and it folds down as it does in a
 camera. Lengths are pixels of the stamp, wavenumbers radians per pixel.
 
@@ -24,13 +25,14 @@ from astroflow.types import Array
 
 @dataclass(frozen=True)
 class ModeGrid:
-    """Modes of stamps of ``size x size`` pixels, up to `band` times the Nyquist frequency.
+    """Modes of stamps of ``size x size`` pixels, up to `band` times the Nyquist frequency, for a `wide` PSF or another.
 
     Arrays over modes are ``(N, Mx, My)``: kx from 0 to the limit, ky on both sides of 0.
     """
 
     size: int
     band: float
+    wide: bool = False
 
     def __post_init__(self) -> None:
         if self.size % 4 or self.size < 8:
@@ -41,7 +43,7 @@ class ModeGrid:
     @property
     def period(self) -> int:
         """Pixels after which the pattern of modes repeats."""
-        return 3 * self.size // 2
+        return 2 * self.size if self.wide else 3 * self.size // 2
 
     @property
     def modes(self) -> int:

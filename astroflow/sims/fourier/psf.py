@@ -7,9 +7,9 @@ profile (an optical one, a sum) is sampled by GalSim itself, once per PSF. All a
 
 __all__ = [
     "PSFFamily",
-    "band_of_family",
-    "bands_of_images",
     "describe_profile",
+    "grids_of_family",
+    "grids_of_images",
     "image_transform",
     "kolmogorov_scale",
     "moffat_family",
@@ -27,6 +27,7 @@ import numpy as np
 from astroflow.sims.fourier.cropping import copies_of_kolmogorov, copies_of_moffat, cropped_modes
 from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.radial import moffat_reach, moffat_table
+from astroflow.sims.fourier.wide import wide_images, wide_profile, wide_profiles
 from astroflow.sims.fourier.xla import settled
 from astroflow.types import Array
 
@@ -127,8 +128,8 @@ class PSFFamily:
         return (values * tf.constant(_pixel(grid), tf.float32))[:, None]
 
 
-def describe_profile(profile: Any, step: float, size: int) -> tuple[PSFFamily, float, dict[str, Array]]:
-    """Describe a GalSim profile without the pixel, for stamps of ``size x size`` pixels of `step` arcsec: family, band and arrays."""
+def describe_profile(profile: Any, step: float, size: int) -> tuple[PSFFamily, ModeGrid, dict[str, Array]]:
+    """Describe a GalSim profile without the pixel, for stamps of ``size x size`` pixels of `step` arcsec: family, modes and arrays."""
     import galsim
 
     moved = isinstance(profile, galsim.Transformation)
@@ -145,9 +146,9 @@ def describe_profile(profile: Any, step: float, size: int) -> tuple[PSFFamily, f
         family, arrays = PSFFamily("gaussian"), {"metric": metric * original.sigma**2, "offset": offset}
     else:
         maxk = profile.withGSParams(galsim.GSParams(maxk_threshold=PSF_FLOOR)).maxk
-        grid = ModeGrid(size, float(rounded_band(maxk * step / np.pi)))
-        return PSFFamily("sampled"), grid.band, {"modes": cropped_modes(profile, step, grid), "offset": np.zeros(2, np.float32)}
-    return family, float(band_of_family(family, {name: values[None] for name, values in arrays.items()})[0]), arrays
+        grid = ModeGrid(size, float(rounded_band(maxk * step / np.pi)), wide_profile(profile, step, size))
+        return PSFFamily("sampled"), grid, {"modes": cropped_modes(profile, step, grid), "offset": np.zeros(2, np.float32)}
+    return family, grids_of_family(family, {name: values[None] for name, values in arrays.items()}, size)[0], arrays
 
 
 def moffat_family(beta: float) -> PSFFamily:
@@ -165,8 +166,8 @@ def kolmogorov_scale() -> float:
     return float((-math.log(galsim.Kolmogorov(fwhm=1.0).kValue(1.0, 0).real)) ** 0.6)
 
 
-def band_of_family(family: PSFFamily, arrays: Mapping[str, Array]) -> Array:
-    """Return how many Nyquist frequencies profiles of `arrays`, each ``(N, ...)``, need: ``(N,)``."""
+def grids_of_family(family: PSFFamily, arrays: Mapping[str, Array], size: int) -> list[ModeGrid]:
+    """Return the modes that profiles of `arrays`, each ``(N, ...)``, need for stamps of side `size`."""
     metric = np.asarray(arrays["metric"], np.float64)
     mean, difference = 0.5 * (metric[:, 0, 0] + metric[:, 1, 1]), 0.5 * (metric[:, 0, 0] - metric[:, 1, 1])
     smallest = np.sqrt(mean - np.hypot(difference, metric[:, 0, 1]))  # scale radius along the minor axis
@@ -177,7 +178,8 @@ def band_of_family(family: PSFFamily, arrays: Mapping[str, Array]) -> Array:
         edge = np.asarray((-math.log(PSF_FLOOR)) ** 0.6)
     else:
         edge = np.asarray(math.sqrt(-2 * math.log(PSF_FLOOR)))
-    return rounded_band(edge / smallest / np.pi)
+    wide = wide_profiles(family.kind, metric, arrays.get("shape"), size)
+    return [ModeGrid(size, *kind) for kind in zip(rounded_band(edge / smallest / np.pi).tolist(), wide.tolist(), strict=True)]
 
 
 def _pixel(grid: ModeGrid) -> Array:
@@ -185,10 +187,10 @@ def _pixel(grid: ModeGrid) -> Array:
     return np.asarray(np.sinc(grid.kx / (2 * np.pi))[:, None] * np.sinc(grid.ky / (2 * np.pi))[None, :])
 
 
-def bands_of_images(images: Array, oversampling: int) -> Array:
-    """Return how many Nyquist frequencies of the stamp PSF images ``(N, h, w)`` need, ``(N,)``.
+def grids_of_images(images: Array, oversampling: int, size: int) -> list[ModeGrid]:
+    """Return the modes that PSF images ``(N, h, w)`` need for stamps of side `size`.
 
-    So many that their transforms along the axes stay below `PSF_FLOOR` beyond.
+    They reach so many Nyquist frequencies of the stamp that transforms along the axes stay below `PSF_FLOOR` beyond.
     """
     k = np.linspace(0, np.pi, 65)  # radians per PSF sample; an image knows nothing beyond its own Nyquist frequency
     kernel = np.abs(_quintic(tuple(k.tolist())))
@@ -199,7 +201,8 @@ def bands_of_images(images: Array, oversampling: int) -> Array:
         waves = np.exp(-1j * np.outer(k, np.arange(profile.shape[1]) - (profile.shape[1] - 1) / 2))
         above = np.abs(profile @ waves.T) * kernel > PSF_FLOOR * total
         highest = np.maximum(highest, np.where(above, k, 0).max(1))
-    return np.minimum(rounded_band(highest * oversampling / np.pi), float(oversampling))
+    bands = np.minimum(rounded_band(highest * oversampling / np.pi), float(oversampling))
+    return [ModeGrid(size, *kind) for kind in zip(bands.tolist(), wide_images(images, oversampling, size).tolist(), strict=True)]
 
 
 def rounded_band(band: Any) -> Array:

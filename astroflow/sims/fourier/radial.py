@@ -212,7 +212,7 @@ def moffat_table(low: float, high: float, tolerance: float = 2e-5) -> RadialTabl
         slope, scale, power = 0.925, 1.65, 1.06
     else:
         slope, scale, power = 2.0, 2.6, 0.5
-    return _tabulate(_moffat_transform, low, high, lambda beta: slope + 0 * beta, lambda beta: scale * beta**power, tolerance)
+    return _tabulate(moffat_transform, low, high, lambda beta: slope + 0 * beta, lambda beta: scale * beta**power, tolerance)
 
 
 @functools.lru_cache(maxsize=16)
@@ -220,9 +220,10 @@ def moffat_reach(low: float, high: float, floor: float) -> tuple[Array, Array]:
     """Return slopes from `low` to `high`, and the wavenumbers, in inverse scale radii, beyond which their transforms stay below `floor`."""
     slopes = np.geomspace(low, high, 24)
     k = np.geomspace(0.1, 300, 2000)
-    return slopes, np.array([k[np.flatnonzero(_moffat_transform(beta, k) > floor)[-1] + 1] for beta in slopes])
+    return slopes, np.array([k[np.flatnonzero(moffat_transform(beta, k) > floor)[-1] + 1] for beta in slopes])
 
 
-def _moffat_transform(beta: float, k: Array) -> Array:
+def moffat_transform(beta: float | Array, k: Array) -> Array:
+    """Return the transform of Moffat profiles of unit flux and scale radius, slopes `beta`, at wavenumbers `k`, which broadcast."""
     k = np.maximum(k, 1e-8)
     return np.asarray(k ** (beta - 1) * special.kv(beta - 1, np.minimum(k, 600.0)) * 2 ** (2 - beta) / special.gamma(beta - 1))

@@ -16,6 +16,7 @@ from astroflow.sims.distributions import tensorflow_ops
 from astroflow.sims.fourier.engine import FourierEngine, unit_psfs
 from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.psf import image_transform
+from astroflow.sims.fourier.wide import wide_images
 from astroflow.sims.likelihood.pixels import Pixels
 from astroflow.sims.priors import JointPrior
 from astroflow.types import Array, Stamps
@@ -50,8 +51,10 @@ class LogPosterior:
         self.zero_point = float(stamps.zero_point)
         pixels = Pixels.of(stamps)
         constant = -0.5 * (pixels.log_det + pixels.keep.sum(1) * np.log(2 * np.pi) + len(prior.names) * np.log(2 * np.pi))
-        self.grid = ModeGrid(width, 1.0)  # PSF images at the stamp's sampling know nothing beyond its Nyquist frequency
-        planes = image_transform(np.asarray(unit_psfs(stamps, 0), np.float32), 1, self.grid).numpy()
+        psfs = np.asarray(unit_psfs(stamps, 0), np.float32)
+        # PSF images at the stamp's sampling know nothing beyond its Nyquist frequency; distant copies do no harm where they need not be
+        self.grid = ModeGrid(width, 1.0, bool(wide_images(psfs, 1, width).any()))
+        planes = image_transform(psfs, 1, self.grid).numpy()
         self._rows = (pixels.data, pixels.scale, pixels.photon, constant, planes, np.asarray(stamps.stamp_scale_arcsec, np.float64))
 
     def rows(self, which: Array) -> tuple[Array, ...]:

@@ -16,8 +16,7 @@ PROFILES = {
 
 
 def modes(profile):
-    family, band, arrays = describe_profile(profile, STEP, SIZE)
-    grid = ModeGrid(SIZE, band)
+    family, grid, arrays = describe_profile(profile, STEP, SIZE)
     tensors = {name: tf.constant(np.asarray(v)[None], tf.float32) for name, v in arrays.items()}
     return family, grid, family.transform(tensors, grid), tensors["offset"]
 

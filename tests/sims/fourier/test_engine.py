@@ -86,12 +86,20 @@ PSFS = {
     "kolmogorov": (galsim.Kolmogorov(fwhm=0.9).shear(g1=-0.05, g2=0.05), 0.2),
     "gaussian": (galsim.Gaussian(fwhm=0.8).shear(g1=0.05, g2=0.05), 0.2),
     "optical": (AIRY, 0.2),
+    "optical, wide": (galsim.OpticalPSF(lam_over_diam=0.7, obscuration=0.3, defocus=0.1, coma1=0.1), 0.2),
     "undersampled": (galsim.Airy(lam_over_diam=0.17, obscuration=0.3), 0.1),
     "lopsided image": (PSFDraw(native_image=PSFDraw(profile=COMA).image(SCALE, 1, 33)), 0.2),
 }
 # widest wings, longest ridges, smallest cusp, flattest
 HARD = np.array(
-    [(20, 2, 6, 0.1, 0, 0.3, -0.2), (20, 2, 6, 0.5, -0.45, 0, 0.2), (20, 0.15, 6, 0.3, 0.3, 0.1, 0), (20, 2, 0.5, 0, 0.4, 0, 0)], np.float32
+    [
+        (20, 2, 6, 0.1, 0, 0.3, -0.2),
+        (20, 1.7, 5, 0.69, 0, 0, 0),
+        (20, 2, 6, 0.5, -0.45, 0, 0.2),
+        (20, 0.15, 6, 0.3, 0.3, 0.1, 0),
+        (20, 2, 0.5, 0, 0.4, 0, 0),
+    ],
+    np.float32,
 )
 
 
@@ -102,12 +110,11 @@ def test_the_hardest_galaxies_are_galsims_through_every_type_of_psf(kind):
     model = simulator()
     point = psf if isinstance(psf, PSFDraw) else PSFDraw(profile=psf)
     if point.native_image is None:
-        family, band, arrays = describe_profile(point.profile, scale, SIZE)
+        family, grid, arrays = describe_profile(point.profile, scale, SIZE)
         arrays = {name: np.asarray(values)[None] for name, values in arrays.items()}
     else:
-        (group,) = group_images(point.native_image[None], np.array([1]))
-        family, band, arrays = group.family, group.band, group.arrays
-    grid = ModeGrid(SIZE, band)
+        (group,) = group_images(point.native_image[None], np.array([1]), SIZE)
+        family, grid, arrays = group.family, group.grid, group.arrays
     planes = tf.repeat(family.transform({name: tf.constant(v, tf.float32) for name, v in arrays.items()}, grid), len(HARD), 0)
     ones = tf.ones(len(HARD))
     found = model.fourier.images(tf.constant(HARD), planes, ZERO_POINT * ones, scale * ones, tf.zeros((len(HARD), 2)), grid).numpy()
@@ -195,8 +202,7 @@ def test_gradients_are_finite_differences(kind):
     engine = FourierEngine(galaxy, galaxy.parameters.names)
     rng = np.random.default_rng(3)
     theta = np.array([simulator(kind)._draw_theta(rng)[1] for _ in range(4)])
-    family, band, arrays = describe_profile(galsim.Moffat(beta=3.0, fwhm=0.8).shear(g1=0.05, g2=0.02), SCALE, 32)
-    grid = ModeGrid(32, band)
+    family, grid, arrays = describe_profile(galsim.Moffat(beta=3.0, fwhm=0.8).shear(g1=0.05, g2=0.02), SCALE, 32)
     psf = family.transform({name: tf.constant(np.repeat(np.asarray(v)[None], 4, 0), tf.float32) for name, v in arrays.items()}, grid)
     weights = tf.constant(rng.normal(size=(4, 32, 32)), tf.float32)
 

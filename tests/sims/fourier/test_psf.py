@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.grouping import group_images
-from astroflow.sims.fourier.psf import bands_of_images, describe_profile
+from astroflow.sims.fourier.psf import describe_profile, grids_of_images
 
 SIZE, STEP = 48, 0.2
 TIGHT = galsim.GSParams(folding_threshold=1e-4, maxk_threshold=1e-5, kvalue_accuracy=1e-7)
@@ -19,9 +19,8 @@ PROFILES = {
 }
 
 
-def drawn(family, band, arrays, blur=0.0):
+def drawn(family, grid, arrays, blur=0.0):
     """The PSF's image on the stamp, through a Gaussian of `blur` pixels."""
-    grid = ModeGrid(SIZE, band)
     tensors = {name: tf.constant(np.asarray(v)[None], tf.float32) for name, v in arrays.items()}
     softened = np.exp(-0.5 * blur**2 * (grid.kx[:, None] ** 2 + grid.ky[None, :] ** 2)).astype(np.float32)
     x, y = tensors["offset"][:, 0], tensors["offset"][:, 1]
@@ -51,8 +50,8 @@ def test_images_are_joined_as_galsim_joins_them(oversampling, side):
     image = native.drawImage(nx=side, ny=side, scale=STEP / oversampling, method="no_pixel", dtype=np.float64).array
     image /= image.sum()
     star = 0.15  # arcsec: GalSim joins samples in Fourier space only where there is something to convolve
-    (group,) = group_images(image[None], np.array([oversampling]))
-    found = drawn(group.family, group.band, {name: values[0] for name, values in group.arrays.items()}, blur=star / STEP)
+    (group,) = group_images(image[None], np.array([oversampling]), SIZE)
+    found = drawn(group.family, group.grid, {name: values[0] for name, values in group.arrays.items()}, blur=star / STEP)
     joined = galsim.InterpolatedImage(galsim.Image(image), scale=STEP / oversampling, flux=1.0, gsparams=TIGHT)
     scene = galsim.Convolve(galsim.Gaussian(sigma=star, gsparams=TIGHT), joined)
     truth = scene.drawImage(nx=SIZE, ny=SIZE, scale=STEP, method="no_pixel", dtype=np.float64).array
@@ -61,11 +60,11 @@ def test_images_are_joined_as_galsim_joins_them(oversampling, side):
 
 def test_a_band_reaches_as_far_as_the_psf():
     wide, narrow = (galsim.Moffat(beta=3.0, fwhm=fwhm) for fwhm in (0.8, 0.25))
-    assert describe_profile(wide, STEP, SIZE)[1] < describe_profile(narrow, STEP, SIZE)[1]
+    assert describe_profile(wide, STEP, SIZE)[1].band < describe_profile(narrow, STEP, SIZE)[1].band
     images = [
         galsim.Convolve(p, galsim.Pixel(STEP)).drawImage(nx=101, ny=101, scale=STEP / 5, method="no_pixel").array for p in (wide, narrow)
     ]
-    bands = bands_of_images(np.stack(images), 5)
-    assert bands[0] < bands[1] <= 5
+    coarse, fine = (grid.band for grid in grids_of_images(np.stack(images), 5, SIZE))
+    assert coarse < fine <= 5
     # an image at the stamp's own sampling knows nothing beyond its Nyquist frequency
-    assert bands_of_images(images[1][None, ::5, ::5], 1) == [1.0]
+    assert grids_of_images(images[1][None, ::5, ::5], 1, SIZE) == [ModeGrid(SIZE, 1.0)]
