@@ -139,7 +139,13 @@ class Stamps:
         if isinstance(rows, int | np.integer):
             position = range(len(self))[rows]  # an IndexError past the end, which also ends a loop over the stamps
             rows = slice(position, position + 1)
-        ids = _checked_ids(self.ids[rows], len(self.ids[rows]))
+        return self._picked(rows, _checked_ids(self.ids[rows], len(self.ids[rows])))
+
+    def repeated(self, rows: Array) -> "Stamps":
+        """Select objects by positions, any of them any number of times; in the result they are called 0, 1, ..."""
+        return self._picked(rows, np.arange(len(rows)))
+
+    def _picked(self, rows: slice | Sequence[int] | Array, ids: Array) -> "Stamps":
         by_row = ("images", "psf", "rms", "mask", "gain", "band_present", "binning", "noise_correlation")
         # all else was checked when these stamps were made, and checking copies: a part of a large batch would cost as much as the batch
         part = object.__new__(type(self))

@@ -1,13 +1,13 @@
 """What every test shares: repeatable examples, quiet TensorFlow, and a small forward model."""
 
 import os
-from pathlib import Path
 
 # read when NumPy is first imported: small dense algebra on every core waits for the cores more than it computes
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis
 import pytest
+from made_once import ROOT, cache_folder, made_once
 
 # TensorFlow reads this when it is first imported; its start-up lines hide what a test prints.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -15,7 +15,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50)
 hypothesis.settings.load_profile("repeatable")
 
-ROOT = Path(__file__).resolve().parent.parent
+MADE = cache_folder()
+# read likewise; TensorFlow compiles a graph that it finds there no second time, in no process
+os.environ.setdefault("TF_XLA_FLAGS", f"--tf_xla_persistent_cache_directory={MADE / 'xla'}")
+(MADE / "xla").mkdir(exist_ok=True)
 
 
 @pytest.fixture(scope="session")
@@ -75,27 +78,26 @@ def small_estimator():
 
 
 @pytest.fixture(scope="session")
-def small_training_set(small_simulator, small_forward_model, tmp_path_factory):
+def small_training_set(small_simulator, small_forward_model):
     """A complete training set of 1536 galaxies in three shards."""
     from astroflow.training.training_set import TrainingSet
 
-    path = tmp_path_factory.mktemp("small") / "simulations.zarr"
-    data = TrainingSet.create(
-        path, n=1536, seed=5, recipe=small_forward_model, parameters=small_simulator.parameters, stamp=small_simulator.stamp
-    )
-    for shard in data.shards:
-        data.write(shard, small_simulator.draw_noiseless(data.rows(shard), seed=5))
-    return data
+    def make(path):
+        data = TrainingSet.create(
+            path, n=1536, seed=5, recipe=small_forward_model, parameters=small_simulator.parameters, stamp=small_simulator.stamp
+        )
+        for shard in data.shards:
+            data.write(shard, small_simulator.draw_noiseless(data.rows(shard), seed=5))
+
+    return TrainingSet.open(made_once(MADE, "simulations.zarr", make))
 
 
 @pytest.fixture(scope="session")
-def small_bundle(small_training_set, small_estimator, tmp_path_factory):
+def small_bundle(small_training_set, small_estimator):
     """A bundle that is trained for seconds: rough, but it works. Read it, do not write into it."""
     from astroflow.training.fit import train_posterior
 
-    path = tmp_path_factory.mktemp("small") / "bundle"
-    train_posterior(small_estimator, small_training_set, path, seed=0)
-    return path
+    return made_once(MADE, "bundle", lambda path: train_posterior(small_estimator, small_training_set, path, seed=0))
 
 
 @pytest.fixture(scope="session")

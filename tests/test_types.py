@@ -202,6 +202,15 @@ def test_selecting_rows_keeps_what_belongs_together(rows):
     assert stamps[keep] == stamps[sorted(rows)]
 
 
+def test_repeated_rows_are_objects_of_their_own():
+    stamps = make(n=3, rms=[1, 2, 3], ids=["a", "b", "c"], noise_correlation=np.array([[1.0]]))
+    again = stamps.repeated(np.array([2, 0, 2]))
+    assert again.ids.tolist() == [0, 1, 2]
+    assert again == replace(
+        stamps[[2, 0, 1]], **{name: getattr(stamps, name)[[2, 0, 2]] for name in ("images", "psf", "rms")}, ids=[0, 1, 2]
+    )
+
+
 def test_one_row_is_a_batch_and_a_loop_over_stamps_ends():
     stamps = make(n=3, ids=["a", "b", "c"])
     assert stamps[1] == stamps[1:2]

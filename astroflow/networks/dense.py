@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 
-@tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
 def affine(x: Any, kernel: Any, bias: Any) -> Any:
     """Return ``x @ kernel + bias`` for `x` ``(N, inputs)``, `kernel` ``(inputs, units)`` and `bias` ``(units,)``."""
     return tf.matmul(x, kernel) + bias

@@ -39,7 +39,7 @@ class Standardise(keras.layers.Layer):
         return _standardised(x, *map(tf.convert_to_tensor, (self.mean, self.scale)))
 
 
-@tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
 def _standardised(x: Any, mean: Any, scale: Any) -> Any:
     # compiled, a pass over the images rather than four
     return tf.clip_by_value((x - mean) / scale, -CLIP, CLIP)

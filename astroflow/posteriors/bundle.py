@@ -33,7 +33,7 @@ from astroflow.posteriors.inputs import input_shapes, network_inputs
 from astroflow.posteriors.linearized import Linearization, LinearizedStage
 from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.recipe import Architecture
-from astroflow.sims.fourier.engine import FourierEngine
+from astroflow.sims.fourier.engine import fourier_engine
 from astroflow.sims.noise_correlation import ValuesCorrelation
 from astroflow.sims.parameters import Parameters
 from astroflow.sims.recipe import galaxy_from_data
@@ -95,7 +95,7 @@ def build_linearized(config: BundleConfig, seed: int = 0) -> LinearizedStage | N
             "Leave `linearized` out"
         )
     prior, context = config.parameters.prior, config.architecture.summary.context
-    engine = FourierEngine(galaxy, prior.names)
+    engine = fourier_engine(galaxy, prior.names)
     return LinearizedStage(recipe, engine, prior, prior_bijector(prior), config.stamp, context, seed)
 
 

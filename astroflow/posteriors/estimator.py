@@ -67,7 +67,7 @@ class Estimator:
         self.flow = build_flow(dimensions=dimensions, context=summary.context, seed=seed, **flow.model_dump())
         self.standardise = _TargetScale(dimensions)
         self.head = _AuxiliaryHead(summary.context, len(self.auxiliary), seed) if self.auxiliary else None
-        self._encode = tf.function(self._encode_graph, reduce_retracing=True)
+        self._encode = tf.function(self._encode_graph, reduce_retracing=True, autograph=False)
         self._sample, self._middle = in_lanes(self._sample_graph), in_lanes(self._middle_graph)
         self._log_prob = in_lanes(self._log_prob_graph)
 

@@ -23,9 +23,10 @@ from tensorflow_probability import bijectors as tfb
 
 from astroflow.networks.flow_kinds import build_flow
 from astroflow.posteriors.batches import in_batches, in_blocks, in_lanes
+from astroflow.posteriors.compiled_fit import compiled_fit
 from astroflow.posteriors.gate import Gate
 from astroflow.posteriors.recipe import LinearizedRecipe
-from astroflow.sims.fitting import FURTHEST, LinearFit, gauss_newton
+from astroflow.sims.fitting import FURTHEST, LinearFit
 from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.priors import JointPrior
 from astroflow.sims.stamp import StampSpec
@@ -102,7 +103,7 @@ class LinearizedStage:
         self.flow = build_flow(dimensions=self.dimensions, context=self.length, seed=seed, **recipe.flow.model_dump())
         self.scale = _FeatureScale(self.length)
         self.gate = Gate(self.length, seed)
-        self._fit = in_lanes(gauss_newton(engine, prior, recipe.steps, stamp.size, stamp.zero_point))
+        self._fit = compiled_fit(engine, prior, recipe.steps, stamp.size, stamp.zero_point)
         self._sample, self._log_prob = in_lanes(self._sample_graph), in_lanes(self.log_prob_graph)
         self._share = in_lanes(lambda features: self.gate(self.scale(features)))
 

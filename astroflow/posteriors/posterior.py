@@ -28,7 +28,7 @@ from astroflow.posteriors.inputs import network_inputs
 from astroflow.posteriors.linearized import Linearization, LinearizedStage
 from astroflow.posteriors.summary import leans_on_bound, summarize_draws
 from astroflow.randomness import standard_normals
-from astroflow.sims.fourier.engine import FourierEngine
+from astroflow.sims.fourier.engine import FourierEngine, fourier_engine
 from astroflow.sims.parameters import Parameters
 from astroflow.sims.priors import JointPrior
 from astroflow.sims.recipe import galaxy_from_data
@@ -167,9 +167,24 @@ class Posterior:
         draws[which[wanted], places[wanted]] = drawn[wanted]
 
     def log_prob(self, theta: Array, stamps: Stamps | Sequence[Cutout] | Encoded) -> Array:
-        """Log posterior density of `theta` ``(N, S, P)`` or ``(N, P)``; ``(N, S)`` or ``(N,)``, per physical unit.
+        """Return the log posterior density of parameters, per physical unit.
 
-        Minus infinity outside the prior's bounds, NaN for rows that cannot be used.
+        Parameters
+        ----------
+        theta : ndarray
+            ``(N, S, P)``, or ``(N, P)`` for one point each.
+        stamps : Stamps, sequence of Cutout, or Encoded
+            N objects.
+
+        Returns
+        -------
+        ndarray
+            ``(N, S)`` or ``(N,)`` float32: minus infinity outside the prior's bounds, NaN for rows that cannot be used.
+
+        Raises
+        ------
+        InputError
+            If shapes disagree, or the stamps are not what the network takes.
         """
         encoded = self._encoded(stamps)
         theta = np.asarray(theta, np.float32)
@@ -340,10 +355,19 @@ class Posterior:
         galaxy = galaxy_from_data(self.forward_model)
         if not isinstance(galaxy, SersicSum):
             raise ConfigError(f"the Fourier engine draws sums of Sersic profiles; {type(galaxy).__name__} is none")
-        return FourierEngine(galaxy, self.parameters.names)
+        return fourier_engine(galaxy, self.parameters.names)
 
     def summarize(self, stamps: Stamps | Sequence[Cutout] | Encoded, n_draws: int = 256, seed: int = 0) -> "Table":
         """Return one row per image: moments, quantiles, estimated S/N, flags.
+
+        Parameters
+        ----------
+        stamps : Stamps, sequence of Cutout, or Encoded
+            The objects.
+        n_draws : int
+            Draws of each posterior that are summarised.
+        seed : int
+            Of the draws, with the objects' ids.
 
         Returns
         -------

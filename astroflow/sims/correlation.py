@@ -34,9 +34,9 @@ def power_of(correlation: Array, shape: tuple[int, int]) -> Array:
     Frequencies are ordered as `numpy.fft.fft2` orders them; the grid must be at least as large as the map.
     """
     grid = np.zeros(shape)
-    middle, side = len(correlation) // 2, len(correlation)
-    grid[:side, :side] = correlation
-    return np.asarray(fft.fft2(np.roll(grid, (-middle, -middle), (0, 1))).real)
+    height, width = correlation.shape
+    grid[:height, :width] = correlation
+    return np.asarray(fft.fft2(np.roll(grid, (-(height // 2), -(width // 2)), (0, 1))).real)
 
 
 def repaired(correlation: Array) -> tuple[Array, float]:

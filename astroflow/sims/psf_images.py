@@ -192,6 +192,11 @@ def tidy_psf(psf: np.ndarray, *, recentre: bool = True) -> PSFReport:
     recentre : bool
         False for PSFs that were binned after they had been centred: the centroid of a lopsided PSF depends on its sampling, and moving
         it once more would contradict the image.
+
+    Returns
+    -------
+    PSFReport
+        The tidy images, odd-sided and of unit sum, and what was found on the way.
     """
     images = np.asarray(psf, np.float64)
     n = len(images)
@@ -245,6 +250,11 @@ def psf_at_stamp_scale(psf: np.ndarray, *, oversampling: int, binning: int, size
         PSF pixels per image pixel, and image pixels per stamp pixel.
     size : int
         Odd side of the result; wings beyond it are cut, and the sum is set to one.
+
+    Returns
+    -------
+    ndarray
+        ``(N, B, size, size)``.
     """
     step = oversampling * binning
     if step > 1:

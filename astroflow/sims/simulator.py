@@ -84,14 +84,14 @@ class Simulator:
         ConfigError
             If the galaxy is no sum of Sersic profiles.
         """
-        from astroflow.sims.fourier.engine import FourierEngine
+        from astroflow.sims.fourier.engine import fourier_engine
 
         if not isinstance(self.galaxy, SersicSum):
             raise ConfigError(
                 f"{self.name}: the Fourier engine draws sums of Sersic profiles (subclasses of astroflow.sims.sersics.SersicSum); "
                 f"{type(self.galaxy).__name__} is none. Use engine: galsim"
             )
-        return FourierEngine(self.galaxy, self.parameters.names)
+        return fourier_engine(self.galaxy, self.parameters.names)
 
     def draw(self, ids: Sequence[int] | Sequence[str] | Array, seed: int) -> Simulation:
         """Draw one observed galaxy per id.

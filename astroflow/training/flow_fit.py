@@ -93,7 +93,7 @@ def fit_flow(
             loss = -tf.reduce_mean(log_prob(**batch))
         optimizer.apply(tape.gradient(loss, variables), variables)
 
-    step = tf.function(fit, jit_compile=True)
+    step = tf.function(fit, jit_compile=True, autograph=False)
     if progress is not None:
         progress(stage, 0, rounds * steps, {})
     for turn in range(rounds):

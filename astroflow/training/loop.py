@@ -107,9 +107,9 @@ class _Loop:
         self.optimizer.exclude_from_weight_decay(var_list=[v for v in self.variables if len(v.shape) < 2])
         self.optimizer.build(self.variables)
         self.average = [tf.Variable(v, trainable=False) for v in self.variables]
-        self.update = tf.function(self._update, jit_compile=True)
-        self.step = tf.function(self._step)
-        self.score = tf.function(self._score, reduce_retracing=True)
+        self.update = tf.function(self._update, jit_compile=True, autograph=False)
+        self.step = tf.function(self._step, autograph=False)
+        self.score = tf.function(self._score, reduce_retracing=True, autograph=False)
 
     def _losses(self, batch: Mapping[str, Any]) -> tuple[Any, Any]:
         context = self.estimator.summary(batch, training=True)

@@ -90,7 +90,7 @@ def test_a_killed_training_ends_with_the_same_bundle(tiny, small_training_set, t
 
 def test_a_training_killed_among_its_fits_repeats_nothing(small_training_set, tmp_path):
     stage = {
-        "linearized": {"flow": {"layers": 1, "hidden": [8]}},
+        "linearized": {"steps": 1, "flow": {"layers": 1, "hidden": [8]}},
         "training": TINY["training"] | {"epochs": 1, "polish": 1, "linearized": 3},
     }
     recipe = parse_recipe(EstimatorRecipe, TINY | stage, "tiny")

@@ -44,7 +44,10 @@ def test_no_galaxy_comes_twice(feed):
     held_out = made.held_out()
     assert len(held_out) == round(0.2 * N)
     theta = np.concatenate(
-        [*(batch["theta"] for number in range(2) for batch in made.epoch(number)), held_out.theta, made.observed_anew(40).theta]
+        [
+            *(batch["theta"] for number in range(2) for batch in made.epoch(number)),
+            *(simulation.theta for simulation in (held_out, made.observed_anew(40), made.unseen(40))),
+        ]
     )
     assert len(np.unique(theta[:, 0])) == len(theta)
     assert np.array_equal(held_out.stamps.images, feed().held_out().stamps.images)

@@ -2,7 +2,6 @@
 
 __all__ = ["certify", "recertified"]
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +47,7 @@ def certify(posterior: "Posterior", encoded: "Encoded", n_draws: int, seed: int)
         theta, density = candidates(posterior, chosen, n_draws, max(1, n_draws // PRIOR_SHARE), seed)
         for first in range(0, len(batch), BLOCK):
             places = _filled(np.arange(first, min(first + BLOCK, len(batch))))
-            found = _block(posterior, _picked(stamps, places), theta[places], density[places], n_draws)
+            found = _block(posterior, stamps.repeated(places), theta[places], density[places], n_draws)
             rows, found = batch[first : first + BLOCK], {name: value[: len(batch) - first] for name, value in found.items()}
             for name in figures:
                 figures[name][rows] = found[name]
@@ -76,13 +75,6 @@ def _filled(places: Array) -> Array:
     return np.concatenate([places, np.repeat(places[-1:], BLOCK - len(places))])
 
 
-def _picked(stamps: Stamps, places: Array) -> Stamps:
-    """Select stamps by their places, any of them more than once."""
-    by_row = ("images", "psf", "rms", "mask", "gain", "band_present", "binning", "noise_correlation")
-    given = {name: getattr(stamps, name) for name in by_row}
-    return replace(stamps, ids=np.arange(len(places)), **{name: value[places] for name, value in given.items() if value is not None})
-
-
 def _block(posterior: "Posterior", stamps: Stamps, theta: Array, density: Array, n_draws: int) -> dict[str, Any]:
     """Certify stamps by `n_draws` draws of their posteriors and, after them, some of the prior."""
     models = posterior.engine.render_draws(theta, stamps)
@@ -108,7 +100,7 @@ def recertified(posterior: "Posterior", encoded: "Encoded", amortized: Certifica
         for start in range(0, len(same), BLOCK):
             block = same[start : start + BLOCK]
             places = _filled(np.arange(len(block)))
-            stamps = _picked(encoded.framed[block].fine_stamps(), places)
+            stamps = encoded.framed[block].fine_stamps().repeated(places)
             start_point = refined.best[block][places]
             models = posterior.engine.render_draws(start_point[:, None].astype(np.float32), stamps)
             likelihood = PixelLikelihood(stamps, models, dtype="float32")

@@ -141,6 +141,10 @@ def run_chains(log_density: Callable[[Any], Any], start: Array, *, warm_up: int 
         ``(N, C, P)``: N independent runs of C chains.
     warm_up, draws, seed
         As of `sample_nuts`.
+
+    Returns
+    -------
+    NUTSDraws
     """
     n, _, size = start.shape
     sampler = _Sampler(log_density, -(-warm_up // 2))

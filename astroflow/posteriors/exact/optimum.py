@@ -52,6 +52,11 @@ def most_probable(
         The observations.
     steps : int
         How many.
+
+    Returns
+    -------
+    Optimum
+        The most probable points found, with their models and slopes.
     """
     start = np.clip(start, -FURTHEST, FURTHEST)
     best = _drawn(engine, prior, start, stamps)

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from astroflow.posteriors.batches import in_batches, in_lanes
+from astroflow.posteriors.batches import in_batches
+from astroflow.posteriors.compiled_fit import compiled_fit
 from astroflow.randomness import standard_normals
-from astroflow.sims.fitting import FURTHEST, gauss_newton
+from astroflow.sims.fitting import FURTHEST
 from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.likelihood import PixelLikelihood
 from astroflow.sims.priors import JointPrior
@@ -56,6 +57,15 @@ def dispersed_starts(engine: FourierEngine, prior: JointPrior, stamps: Stamps, c
         Starting points of each, C.
     seed : int
         Of all random numbers, with the objects' ids.
+
+    Returns
+    -------
+    Starts
+
+    Raises
+    ------
+    InputError
+        If the stamps have no likelihood (see `PixelLikelihood`).
     """
     n, size = len(stamps), len(prior.names)
     likelihood = PixelLikelihood(stamps)
@@ -66,7 +76,7 @@ def dispersed_starts(engine: FourierEngine, prior: JointPrior, stamps: Stamps, c
 
     u = standard_normals(seed, "starts", stamps.ids, (TRIED, size))
     u = _likeliest(u, density(u))[0][:, :FITTED]
-    one_step = in_lanes(gauss_newton(engine, prior, 1, stamps.shape[-1], stamps.zero_point))
+    one_step = compiled_fit(engine, prior, 1, stamps.shape[-1], stamps.zero_point)
     rows = np.repeat(np.arange(n), FITTED)
     good = ~stamps.mask[rows, 0] & np.isfinite(stamps.images[rows, 0])
     image, rms = (np.where(good, values[rows, 0], other) for values, other in ((stamps.images, 0.0), (stamps.rms, 1.0)))

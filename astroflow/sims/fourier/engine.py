@@ -5,7 +5,7 @@ fixed size. A row's group depends on the row alone, so its pixels do too. Within
 compiled graph keeps one core busy, and because a lane's modes fit a core's cache.
 """
 
-__all__ = ["BATCH", "FourierEngine", "frame_of", "unit_psfs"]
+__all__ = ["BATCH", "FourierEngine", "fourier_engine", "frame_of", "unit_psfs"]
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +19,8 @@ from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.grouping import PSFGroup, group_described, group_images, group_profiles
 from astroflow.sims.fourier.psf import PSFFamily, describe_profile
 from astroflow.sims.fourier.radial import sersic_table
-from astroflow.sims.fourier.slopes import draw_with_slopes
+from astroflow.sims.fourier.slopes import coordinates_of, draw_with_slopes
+from astroflow.sims.fourier.xla import settled
 from astroflow.sims.psf_images import boxed, psf_at_stamp_scale
 from astroflow.sims.psfs import PSFDraw, ShearedProfiles
 from astroflow.sims.sersics import Sersic, SersicSum
@@ -32,6 +33,20 @@ LANES = 4
 UNIT_SUM = 1e-5
 """PSF images whose sum is off by less, by rounding, are left alone."""
 CENTRED = np.zeros(2, np.float32)
+
+
+def fourier_engine(galaxy: SersicSum, names: tuple[str, ...]) -> "FourierEngine":
+    """Return the engine of galaxies, which is one for equal ones: what it compiles, nobody compiles again."""
+    try:
+        hash(galaxy)
+    except TypeError:  # a population of the user's own, with a list among its settings
+        return FourierEngine(galaxy, names)
+    return _shared_engine(galaxy, names)
+
+
+@functools.lru_cache(maxsize=64)
+def _shared_engine(galaxy: SersicSum, names: tuple[str, ...]) -> "FourierEngine":
+    return FourierEngine(galaxy, names)
 
 
 class FourierEngine:
@@ -98,12 +113,16 @@ class FourierEngine:
         """
         import tensorflow as tf
 
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(v)
-            components = self._components(to_theta(v), zero_point, step, shift)
-            images, slopes, coordinates = draw_with_slopes(components, psf, grid, self.table)
-            columns = tf.unstack(coordinates, axis=1)
-        rates = tf.stack([tape.gradient(column, v, unconnected_gradients="zero") for column in columns], 1)  # (N, K, V)
+        images, slopes = draw_with_slopes(self._components(to_theta(v), zero_point, step, shift), psf, grid, self.table)
+        # rows know nothing of each other, so with every galaxy K times one backward pass takes each coordinate's gradient
+        n, count = v.shape[0], slopes.shape[1]
+        many = tf.repeat(v, count, 0)
+        with tf.GradientTape() as tape:
+            tape.watch(many)
+            given = (tf.repeat(values, count, 0) for values in (zero_point, step, shift))
+            coordinates = coordinates_of(self._components(to_theta(many), *given))
+            chosen = tf.reduce_sum(coordinates * tf.tile(tf.eye(count), [n, 1]))
+        rates = settled(tf.reshape(tape.gradient(chosen, many), [n, count, -1]))  # (N, K, V)
         flat = tf.reshape(slopes, [-1, slopes.shape[1], grid.size**2])
         return images, tf.reshape(tf.matmul(rates, flat, transpose_a=True), [-1, v.shape[1], grid.size, grid.size])
 

@@ -9,7 +9,7 @@ each times the PSF. The light of periodic copies has closed forms as well (`Copi
 matter of a few numbers per galaxy, left to automatic differentiation by the caller.
 """
 
-__all__ = ["draw_with_slopes"]
+__all__ = ["coordinates_of", "draw_with_slopes"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,21 +26,29 @@ SHAPE = ("flux", "n", "xx", "xy", "yy")
 """Members of an `Ellipse` of which every component has its own."""
 
 
-def draw_with_slopes(components: Sequence[Sersic], psf: Any, grid: ModeGrid, table: RadialTable) -> tuple[Any, Any, Any]:
-    """Draw sums of Sersic profiles, and what moves them; parameters as of `draw_sersics`.
+def coordinates_of(components: Sequence[Sersic]) -> Any:
+    """Return what moves sums of Sersic profiles, ``(N, K)``: for each centre the members `SHAPE` of each component, then x and y."""
+    import tensorflow as tf
+
+    columns = []
+    for members in by_centre(components):
+        columns += [getattr(e, name) for e in members for name in SHAPE] + [members[0].x, members[0].y]
+    return tf.stack(columns, 1)
+
+
+def draw_with_slopes(components: Sequence[Sersic], psf: Any, grid: ModeGrid, table: RadialTable) -> tuple[Any, Any]:
+    """Draw sums of Sersic profiles, and their slopes; parameters as of `draw_sersics`.
 
     Returns
     -------
     images : tensor
         ``(N, size, size)``.
     slopes : tensor
-        ``(N, K, size, size)``, with respect to the coordinates.
-    coordinates : tensor
-        ``(N, K)``: for each centre the members `SHAPE` of each component, then x and y.
+        ``(N, K, size, size)``, with respect to `coordinates_of`.
     """
     import tensorflow as tf
 
-    images, slopes, coordinates, blur = 0.0, [], [], blur_of(psf, grid)
+    images, slopes, blur = 0.0, [], blur_of(psf, grid)
     for members in by_centre(components):
         x, y = members[0].x, members[0].y
         planes, spectrum, wings, moved = [], 0.0, [], 0.0
@@ -59,8 +67,7 @@ def draw_with_slopes(components: Sequence[Sersic], psf: Any, grid: ModeGrid, tab
         centres = _shift_pictures(spectrum, psf, x, y, grid) - moved
         images += tf.add_n([settled(e.flux)[:, None, None] * shapes[:, len(SHAPE) * i] for i, e in enumerate(members)])
         slopes += [shapes, centres]
-        coordinates += [getattr(e, name) for e in members for name in SHAPE] + [x, y]
-    return images, tf.concat(slopes, 1), tf.stack(coordinates, 1)
+    return images, tf.concat(slopes, 1)
 
 
 def _pictures(planes: Any, psf: Any, x: Any, y: Any, grid: ModeGrid) -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from astroflow.errors import InputError
+from astroflow.sims.correlation import power_of
 from astroflow.types import Array
 
 MIN_ROWS = 2
@@ -93,11 +94,7 @@ def toeplitz_blocks(correlations: Array, height: int, width: int) -> ToeplitzBlo
 def power(correlation: Array) -> Array:
     """Return the power spectrum of the noise, ``(K,)``: the eigenvalues of R on a periodic stamp much larger than the correlation."""
     side = max(32, 4 * max(correlation.shape))
-    periodic = np.zeros((side, side))
-    tall, wide = (length // 2 for length in correlation.shape)
-    rows, columns = np.arange(-tall, tall + 1), np.arange(-wide, wide + 1)
-    periodic[np.ix_(rows, columns)] = correlation
-    return np.asarray(np.fft.fft2(periodic).real.ravel())
+    return power_of(correlation, (side, side)).ravel()
 
 
 def central_moments(spectrum: Array, q: Array) -> tuple[Array, Array]:

@@ -2,7 +2,6 @@
 
 __all__ = ["log_likelihood"]
 
-from dataclasses import replace
 
 import numpy as np
 
@@ -44,15 +43,20 @@ def log_likelihood(
     -------
     ndarray
         ``(N, S)`` float64.
+
+    Raises
+    ------
+    InputError
+        If `theta` and `stamps` disagree, or the stamps have no likelihood (see `PixelLikelihood`).
+    ConfigError
+        If the engine cannot draw the simulator's galaxies.
     """
     theta = np.asarray(theta)
     if theta.ndim != 3 or len(theta) != len(stamps):
         raise InputError(f"`theta` must be (N, S, P) with N = {len(stamps)} stamps; got shape {theta.shape}")
     n, draws, size = theta.shape
     rows = np.repeat(np.arange(n), draws)
-    names = ("images", "psf", "rms", "mask", "gain", "band_present", "binning")
-    each = replace(stamps, ids=np.arange(n * draws), noise_correlation=None, **{name: getattr(stamps, name)[rows] for name in names})
-    models = simulator.render(theta.reshape(n * draws, size), each, engine=engine).reshape(n, draws, *stamps.shape[1:])
+    models = simulator.render(theta.reshape(n * draws, size), stamps.repeated(rows), engine=engine).reshape(n, draws, *stamps.shape[1:])
     likelihood = PixelLikelihood(stamps, models, nuisances, noise_correlation=noise_correlation, dtype=dtype)
     found: Array = likelihood.log_prob(models).numpy()
     return found

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from astroflow.errors import ConfigError, InputError
 from astroflow.sims.bulge_disc import BulgeDiscGalaxy
-from astroflow.sims.distributions import LogUniform, Normal, Uniform
+from astroflow.sims.distributions import Fixed, LogUniform, Normal, Uniform
 from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.grouping import group_images
@@ -286,7 +286,7 @@ def test_a_population_of_images_needs_no_profile():
 
 def test_populations_as_numbers_are_what_they_are_as_profiles():
     """Whole blocks, slopes that no table covers among them, against the same PSFs one by one."""
-    population = MoffatPSF(fwhm_arcsec=FWHM, beta=Uniform(low=1.3, high=2.2), ellipticity_sigma=0.1)
+    population = MoffatPSF(fwhm_arcsec=Fixed(value=0.8), beta=Uniform(low=1.3, high=2.2), ellipticity_sigma=0.1)
     model = simulator(psf=population, size=32)
     profiles = population.draw_many(np.random.default_rng(8), 24)
     theta = np.array([model._draw_theta(np.random.default_rng(i))[1] for i in range(24)])
