@@ -16,9 +16,6 @@ hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=No
 hypothesis.settings.load_profile("repeatable")
 
 MADE = cache_folder()
-# read likewise; TensorFlow compiles a graph that it finds there no second time, in no process
-os.environ.setdefault("TF_XLA_FLAGS", f"--tf_xla_persistent_cache_directory={MADE / 'xla'}")
-(MADE / "xla").mkdir(exist_ok=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What takes the tests long to make, made once for all their processes: trained networks, simulations, compiled graphs.
+"""What takes the tests long to make, made once for all their processes: trained networks and simulations.
 
 It is kept below ``.pytest_cache`` in a folder named by the sources and the processor, so that nothing outlives a change of either.
 """
