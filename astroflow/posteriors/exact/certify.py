@@ -8,7 +8,7 @@ import numpy as np
 
 from astroflow.posteriors.exact.certificate import LEAST_P, MOST_MISSED, Certificate, Verdict, likelihood_gaps, missed_mass, weigh
 from astroflow.posteriors.exact.density import candidates, log_prior
-from astroflow.posteriors.exact.optimum import draw_through, most_probable
+from astroflow.posteriors.exact.optimum import most_probable
 from astroflow.posteriors.exact.residuals import DIRECTIONS, chi_squared_p, core_p, neighbour_p, normal_p, profile_score, structure_p
 from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.likelihood import PixelLikelihood
@@ -126,7 +126,8 @@ def residual_figures(
     dof = likelihood.dof - parameters
     white = likelihood.whitened_residuals(model[:, None]).numpy()[:, 0, 0]
     psfs = stamps.psf[:, None] - PSF_STEP * np.pad(np.moveaxis(psf_errors(stamps.psf), 2, 1), [(0, 0), (1, 0)] + [(0, 0)] * 3)
-    through = draw_through(engine, prior.forward(optimum.u), stamps, psfs)
+    theta = np.repeat(prior.forward(optimum.u)[:, None], psfs.shape[1], 1)
+    through = engine.render_through(theta, stamps, psfs)
     # where the PSF in use is wider, the image lacks what a wider one would add
     errors = (through[:, 1:] - through[:, :1]) / PSF_STEP
     rms = np.nanmedian(np.where(stamps.mask, np.nan, stamps.rms), (2, 3))

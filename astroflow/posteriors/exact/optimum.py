@@ -4,16 +4,14 @@ A residual is tested where the model fits best; the best of some draws is a few 
 that are drawn like a posterior's draws, so nothing else has to be compiled. (`astroflow.sims.fitting` fits whole batches as one graph.)
 """
 
-__all__ = ["Optimum", "draw_through", "most_probable"]
+__all__ = ["Optimum", "most_probable"]
 
 from typing import NamedTuple
 
 import numpy as np
 
 from astroflow.sims.fitting import FURTHEST, LONGEST_STEP
-from astroflow.sims.fourier.engine import FourierEngine, frame_of
-from astroflow.sims.fourier.grid import ModeGrid
-from astroflow.sims.fourier.psf import grids_of_images, image_transform
+from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.likelihood import PixelLikelihood
 from astroflow.sims.priors import JointPrior
 from astroflow.types import Array, Stamps
@@ -74,43 +72,6 @@ def most_probable(
         best = Optimum(*(np.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(tried, best, strict=True)))
         cost, share = np.where(better, new, cost), np.where(better, 1.0, SHORTER * share)
     return best
-
-
-def draw_through(engine: FourierEngine, theta: Array, stamps: Stamps, psf: Array) -> Array:
-    """Draw galaxies through other PSF images than their own.
-
-    Parameters
-    ----------
-    engine : FourierEngine
-        Draws.
-    theta : ndarray
-        ``(N, P)``.
-    stamps : Stamps
-        Give everything but the PSF.
-    psf : ndarray
-        ``(N, K, B, h, w)`` of unit sum, which the engine takes for granted; sampled as those of the stamps.
-
-    Returns
-    -------
-    ndarray
-        ``(N, K, B, H, W)``.
-    """
-    import tensorflow as tf
-
-    size, window, shift = frame_of(stamps)
-    n, count, bands = psf.shape[:3]
-    given = (theta, np.full(n, stamps.zero_point), stamps.stamp_scale_arcsec, np.broadcast_to(shift, (n, 2)))
-    inputs = [np.asarray(values, np.float32) for values in given]
-    out = np.empty((n, count, *stamps.shape[1:]))
-    # galaxy by galaxy: arithmetic that is not compiled rounds a number as its place in the batch has it
-    for i in range(n):
-        needed = grids_of_images(psf[i].reshape(-1, *psf.shape[3:]), stamps.psf_oversampling, size)
-        grid = ModeGrid(size, max(one.band for one in needed), any(one.wide for one in needed))
-        galaxy, zero_point, step, centre = (tf.constant(np.repeat(values[i : i + 1], count, 0)) for values in inputs)
-        for band in range(bands):
-            planes = image_transform(tf.constant(psf[i, :, band].astype(np.float32)), stamps.psf_oversampling, grid)
-            out[i, :, band] = engine.images(galaxy, planes, zero_point, step, centre, grid).numpy()[(slice(None), *window)]
-    return out
 
 
 def _cost(likelihood: PixelLikelihood, at: Optimum) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 from astroflow.errors import ConfigError, InputError
 from astroflow.sims.fourier.compose import draw_sersics
 from astroflow.sims.fourier.grid import ModeGrid
-from astroflow.sims.fourier.grouping import PSFGroup, group_described, group_images, group_profiles
+from astroflow.sims.fourier.grouping import PSFGroup, group_described, group_images, group_profiles, group_sets
 from astroflow.sims.fourier.psf import PSFFamily, describe_profile
 from astroflow.sims.fourier.radial import sersic_table
 from astroflow.sims.fourier.slopes import coordinates_of, draw_with_slopes
@@ -30,6 +30,8 @@ BATCH = 64
 """Stamps of one call of a compiled graph."""
 LANES = 4
 """Parts of a batch that are drawn side by side."""
+FEW = BATCH // 2
+"""Up to so many galaxies behind one PSF share calls with those behind others: most of a call of their own would be padding."""
 UNIT_SUM = 1e-5
 """PSF images whose sum is off by less, by rounding, are left alone."""
 CENTRED = np.zeros(2, np.float32)
@@ -210,6 +212,9 @@ class FourierEngine:
 
         size, window, shift = frame_of(stamps)
         n, draws, _ = theta.shape
+        if draws <= FEW:
+            psfs = np.stack([unit_psfs(stamps, channel) for channel in range(stamps.shape[1])], 1)
+            return self.render_through(theta, stamps, psfs[:, None])
         out = np.empty((n, draws, *stamps.shape[1:]), np.float32)
         shifts = tf.constant(np.broadcast_to(shift, (BATCH, 2)))
         zero_points = tf.constant(np.full(BATCH, stamps.zero_point, np.float32))
@@ -222,6 +227,33 @@ class FourierEngine:
                     for some, rows in _batches(np.arange(draws)):
                         drawn = draw(tf.constant(theta[i, rows], tf.float32), zero_points, steps, shifts, psf).numpy()
                         out[i, some, channel] = drawn[(slice(len(some)), *window)]
+        return out
+
+    def render_through(self, theta: Array, stamps: Stamps, psf: Array) -> Array:
+        """Draw galaxies through PSF images of the caller's choice, all K of a stamp on the same modes.
+
+        Parameters
+        ----------
+        theta : ndarray
+            ``(N, K, P)``.
+        stamps : Stamps
+            Give everything but the PSF.
+        psf : ndarray
+            ``(N, K, B, h, w)``, or ``(N, 1, B, h, w)`` for all K, of unit sum, which is taken for granted; sampled as those of the stamps.
+
+        Returns
+        -------
+        ndarray
+            ``(N, K, B, H, W)`` float32.
+        """
+        size, window, shift = frame_of(stamps)
+        n, count, _ = theta.shape
+        flat, steps = theta.reshape(n * count, -1), np.repeat(stamps.stamp_scale_arcsec, count)
+        out = np.empty((n, count, *stamps.shape[1:]), np.float32)
+        for channel in range(stamps.shape[1]):
+            groups = group_sets(psf[:, :, channel], stamps.psf_oversampling, size, count)
+            drawn, _ = self._draw(flat, groups, self._zero_points(flat, stamps.zero_point), steps, size, shift, star=0)
+            out[:, :, channel] = drawn.reshape(n, count, size, size)[(slice(None), slice(None), *window)]
         return out
 
     def draw(

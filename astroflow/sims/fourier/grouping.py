@@ -4,7 +4,7 @@ Rows share a graph when their PSFs are transformed in the same way (their family
 alone, so its pixels do too. Populations that are plain numbers are sorted whole, without a Python object for each row.
 """
 
-__all__ = ["PSFGroup", "group_described", "group_images", "group_profiles"]
+__all__ = ["PSFGroup", "group_described", "group_images", "group_profiles", "group_sets"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -59,6 +59,20 @@ def group_images(images: Array, oversampling: Array, size: int) -> list[PSFGroup
         for grid, some in _members(grids_of_images(images[members], b, size)):
             rows = members[some]
             groups.append(PSFGroup(rows, family, grid, {"image": images[rows], "offset": np.zeros((len(rows), 2))}))
+    return groups
+
+
+def group_sets(images: Array, oversampling: int, size: int, count: int) -> list[PSFGroup]:
+    """Sort sets of PSF images ``(N, count or 1, h, w)``, see `group_images`; rows number N times `count`, a set's on the same modes."""
+    n, members, *sides = images.shape
+    grids = np.array(grids_of_images(images.reshape(-1, *sides), oversampling, size), object).reshape(n, members)
+    needed = [ModeGrid(size, max(grid.band for grid in row), any(grid.wide for grid in row)) for row in grids]
+    family = PSFFamily("image", (oversampling, *sides))
+    every = np.broadcast_to(images, (n, count, *sides))
+    groups = []
+    for grid, some in _members(needed):
+        rows = (some[:, None] * count + np.arange(count)).ravel()
+        groups.append(PSFGroup(rows, family, grid, {"image": every[some].reshape(-1, *sides), "offset": np.zeros((len(rows), 2))}))
     return groups
 
 
