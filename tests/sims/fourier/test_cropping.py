@@ -10,7 +10,7 @@ SIZE, STEP = 32, 0.2
 TIGHT = galsim.GSParams(folding_threshold=1e-3, maxk_threshold=1e-4)
 PROFILES = {
     "moffat": galsim.Moffat(beta=2.2, fwhm=0.9).shear(g1=0.1, g2=-0.05),
-    "kolmogorov": galsim.Kolmogorov(fwhm=0.9).shear(g1=-0.05, g2=0.1),
+    "kolmogorov": galsim.Kolmogorov(fwhm=1.0).shear(g1=-0.05, g2=0.1),
     "sampled": galsim.Airy(lam_over_diam=0.4, obscuration=0.3).shift(0.03, -0.02),
 }
 
@@ -34,7 +34,7 @@ def test_no_light_of_a_psf_comes_round_the_period(name):
     stamp = (slice((side - SIZE) // 2, (side + SIZE) // 2),) * 2
     assert abs(found[stamp].sum() - truth[stamp].sum()) < 1e-4
     assert abs(float(planes[0, 0, 0, grid.modes]) - truth.sum()) < 3e-4
-    assert truth.sum() < 0.998  # there was light to come round
+    assert truth.sum() < 0.997  # there was light to come round
 
 
 def test_images_wider_than_the_period_are_cut():
