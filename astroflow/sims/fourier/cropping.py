@@ -30,6 +30,10 @@ FURTHEST = 2
 """Copies beyond the first count as a constant: up to so many periods one by one, then together, by the flux outside a circle."""
 EDGE = (2 * FURTHEST + 1) / math.sqrt(math.pi)
 """Radius of that circle in periods: it is as large as the square of the copies within."""
+NEAR = 8
+"""Copies that touch the first."""
+TURNS = 4
+"""Places on the circle."""
 LONGEST = 6
 """Periods of the modes that GalSim samples, at most."""
 KOLMOGOROV_WING = 2 ** (5 / 3) * math.gamma(11 / 6) / (math.pi * -math.gamma(-5 / 6))
@@ -74,17 +78,13 @@ def _transform(metric: Any, brightness: Callable[[Any, Any], Any], power: Any, g
     determinant = xx * yy - xy * xy
     peak = 1 / (math.pi * tf.sqrt(determinant))
 
-    def light(dx: Array, dy: Array) -> Any:
-        return brightness((yy * dx**2 - 2 * xy * (dx * dy) + xx * dy**2) / determinant, peak)
-
-    nodes, further, circle, to_terms, waves_x, waves_y = _square(grid)
-    near = tf.zeros([])
-    for i, j in ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)):
-        dx, dy = (v.ravel().astype(np.float32) for v in np.meshgrid(nodes - i * grid.period, nodes - j * grid.period, indexing="ij"))
-        near += light(dx, dy)
-    outside = 2 * math.pi * EDGE**2 / (power - 2) * tf.reduce_mean(light(*circle), 1, keepdims=True)
-    far = tf.reduce_sum(light(*further), 1, keepdims=True) + outside
-    values = tf.reshape(settled(near + far), [-1, TERMS, TERMS])
+    places, to_terms, waves_x, waves_y = _square(grid)
+    dx, dy = places
+    light = settled(brightness((yy * dx**2 - 2 * xy * (dx * dy) + xx * dy**2) / determinant, peak))
+    near, further, circle = tf.split(light, [NEAR * TERMS**2, dx.size - NEAR * TERMS**2 - TURNS, TURNS], 1)
+    outside = 2 * math.pi * EDGE**2 / (power - 2) * tf.reduce_mean(circle, 1, keepdims=True)
+    far = tf.reduce_sum(further, 1, keepdims=True) + outside
+    values = tf.reshape(tf.reduce_sum(tf.reshape(near, [-1, NEAR, TERMS**2]), 1) + far, [-1, TERMS, TERMS])
     terms = tf.matmul(to_terms, tf.matmul(values, to_terms, transpose_b=True)) * _PARITY
     along_y = tf.matmul(settled(terms), tf.tile(waves_y[None], [tf.shape(terms)[0], 1, 1]), transpose_b=True)
     return tf.matmul(tf.tile(waves_x[None], [tf.shape(terms)[0], 1, 1]), along_y)
@@ -95,28 +95,26 @@ _PARITY = np.where(np.add.outer(np.arange(TERMS), np.arange(TERMS)) % 2, 0.0, np
 
 
 @functools.lru_cache(maxsize=32)
-def _square(grid: ModeGrid) -> tuple[Array, Array, Array, Array, Array, Array]:
-    """Return nodes along a side, places of further copies and on the circle, the matrix from values to terms, the terms' transforms."""
+def _square(grid: ModeGrid) -> tuple[Array, Array, Array, Array]:
+    """Return places, the matrix from values at nodes to terms, and the terms' transforms.
+
+    The places ``(2, count)`` are the nodes as each of the nearest copies sees them, further copies, and some on the circle.
+    """
     u = np.cos(np.pi * (np.arange(TERMS) + 0.5) / TERMS)
     steps = np.arange(-FURTHEST, FURTHEST + 1)
-    i, j = (v.ravel() for v in np.meshgrid(steps, steps))
-    beyond = np.maximum(np.abs(i), np.abs(j)) > 1
-    angles = np.pi * (np.arange(4) + 0.5) / 4  # half a turn: profiles are symmetric
-    places = [np.stack(v) * grid.period for v in ((i[beyond], j[beyond]), (EDGE * np.cos(angles), EDGE * np.sin(angles)))]
+    lattice = np.array([(i, j) for i in steps for j in steps if (i, j) != (0, 0)])
+    near = np.abs(lattice).max(1) == 1
+    nodes = np.stack([v.ravel() for v in np.meshgrid(0.5 * u, 0.5 * u, indexing="ij")], 1)
+    angles = np.pi * (np.arange(TURNS) + 0.5) / TURNS  # half a turn: profiles are symmetric
+    circle = EDGE * np.stack([np.cos(angles), np.sin(angles)], 1)
+    places = grid.period * np.concatenate([(nodes - lattice[near][:, None]).reshape(-1, 2), lattice[~near], circle])
     to_terms = np.linalg.inv(chebyshev.chebvander(u, TERMS - 1)).astype(np.float32)
     half = grid.period / 2
     at, weights = legendre.leggauss(2 * grid.modes + 40)
     values = half * weights[:, None] * chebyshev.chebvander(at, TERMS - 1)
     odd = np.arange(TERMS) % 2 == 1
     waves = [np.where(odd, np.sin(half * np.outer(k, at)) @ values, np.cos(half * np.outer(k, at)) @ values) for k in (grid.kx, grid.ky)]
-    return (
-        half * u,
-        places[0].astype(np.float32),
-        places[1].astype(np.float32),
-        to_terms,
-        waves[0].astype(np.float32),
-        waves[1].astype(np.float32),
-    )
+    return places.T.astype(np.float32), to_terms, waves[0].astype(np.float32), waves[1].astype(np.float32)
 
 
 def cropped_modes(profile: Any, step: float, grid: ModeGrid) -> Array:

@@ -63,11 +63,11 @@ class RadialTable:
         import tensorflow as tf
 
         v = (tf.math.log(shape) - math.log(self.low)) / math.log(self.high / self.low) * 2 - 1
-        terms = [tf.ones_like(v), v]
-        while len(terms) < len(self.coefficients):
-            terms.append(2 * v * terms[-1] - terms[-2])
         given = self.coefficients if coefficients is None else coefficients
-        return tf.matmul(tf.stack(terms[: len(given)], -1), tf.constant(given, tf.float32))
+        terms = [tf.ones_like(v), v]
+        while len(terms) < len(given):
+            terms.append(2 * v * terms[-1] - terms[-2])
+        return tf.matmul(tf.stack(terms, -1), tf.constant(given, tf.float32))
 
     def evaluate(self, shape: Any, k_squared: Any) -> Any:
         """Return G at squared wavenumbers ``(N, ...)``, in units of the inverse size, for shapes ``(N,)``."""
@@ -79,10 +79,7 @@ class RadialTable:
 
         x, log_k = self._place(shape, k_squared)
         coefficients = self.expand(shape)
-        along_x = np.zeros((coefficients.shape[1],) * 2, np.float32)
-        for j in range(1, len(along_x)):
-            along_x[j, :j] = chebyshev.chebder(np.eye(len(along_x))[j])[:j]
-        dg_dx = _clenshaw(tf.matmul(coefficients, tf.constant(along_x)), x)
+        dg_dx = _clenshaw(tf.matmul(coefficients, tf.constant(_derivative(coefficients.shape[1]))), x)
         # x = tanh(h (log k - p)), with h half the slope and p the log pivot
         columns = (slice(None), *(None,) * (k_squared.shape.rank - 1))
         with tf.GradientTape(persistent=True) as tape:
@@ -108,15 +105,23 @@ class RadialTable:
         return settled(tf.tanh(rows[0][columns] * (log_k - rows[1][columns]))), log_k
 
 
+@functools.lru_cache(maxsize=16)
+def _derivative(count: int) -> Array:
+    """Return the matrix ``(count, count)`` that takes Chebyshev polynomials to their derivatives."""
+    matrix = np.zeros((count, count), np.float32)
+    for degree in range(1, count):
+        matrix[degree, :degree] = chebyshev.chebder(np.eye(count)[degree])[:degree]
+    return matrix
+
+
 def _clenshaw(coefficients: Any, x: Any) -> Any:
     """Sum Chebyshev polynomials of coefficients ``(N, J)`` at x ``(N, ...)``."""
     import tensorflow as tf
 
-    rows = settled(coefficients)
-    c = [rows[(slice(None), j, *(None,) * (x.shape.rank - 1))] for j in range(rows.shape[1])]
-    previous, current = tf.zeros_like(x), tf.zeros_like(x)
-    for coefficient in c[:0:-1]:
-        previous, current = current, 2 * x * current - previous + coefficient
+    c = tf.unstack(tf.reshape(settled(coefficients), [-1, coefficients.shape[1], *[1] * (x.shape.rank - 1)]), axis=1)
+    previous, current, twice = tf.zeros_like(x), c[-1] + tf.zeros_like(x), 2 * x
+    for coefficient in c[-2:0:-1]:
+        previous, current = current, twice * current - previous + coefficient
     return settled(x * current - previous + c[0])
 
 

@@ -109,29 +109,27 @@ def _wing_slopes(e: Ellipse, blur: Blur, grid: ModeGrid) -> tuple[list[Any], Any
     rows += [half * yy, -half * xy, half * xx]
     peak_n, b_n, per_n, log_b, half_xx, half_xy, half_yy = tf.unstack(settled(tf.stack(rows))[:, :, None, None, None])
     copies = Copies(n, xx, xy, yy, x, y, blur, grid)
-    sums = [0.0] * 7
+    total = 0.0
     for ring in copies.rings:
-        light, exponent, gx, gy = (settled(part) for part in copies.light(ring))
-        rho_squared_slope = settled(light * exponent * (0.5 * per_n) / _rho_squared(exponent, log_b, per_n))
-        along_n = peak_n - exponent * (b_n - per_n * (tf.math.log(exponent) - log_b))
+        light, exponent, gx, gy = tf.unstack(settled(tf.stack(copies.light(ring))))
+        fall = light * exponent * (0.5 * per_n) / _rho_squared(exponent, log_b, per_n)  # -d light / d rho^2
+        along_n = light * (peak_n - exponent * (b_n - per_n * (tf.math.log(exponent) - log_b)))
+        fall, along_n = tf.unstack(settled(tf.stack([fall, along_n])))
         # of exp(peak - exponent) with M in both: d rho^2 / dM = -g g^T, and the peak holds -log(det M) / 2
         parts = [
             light,
-            light * along_n,
-            rho_squared_slope * gx * gx - light * half_xx,
-            2 * (rho_squared_slope * gx * gy - light * half_xy),
-            rho_squared_slope * gy * gy - light * half_yy,
-            2 * rho_squared_slope * gx,
-            2 * rho_squared_slope * gy,
+            along_n,
+            fall * gx * gx - light * half_xx,
+            2 * (fall * gx * gy - light * half_xy),
+            fall * gy * gy - light * half_yy,
+            2 * fall * gx,
+            2 * fall * gy,
         ]
-        sums = [total + ring.to_pixels(tf.reduce_sum(part, 1)) for total, part in zip(sums, parts, strict=True)]
+        total += ring.to_pixels(tf.reduce_sum(tf.stack(parts, 1), 2))  # (N, parts, y, x): one pair of products for all
     through = settled(blur.flux)[:, None, None]
     flux = settled(e.flux)[:, None, None] * through
-    own = [
-        (through if k == 0 else flux) * (total + slope[:, None, None])
-        for k, (total, slope) in enumerate(zip(sums[:5], far_slopes, strict=True))
-    ]
-    return own, flux[:, None] * tf.stack(sums[5:], 1)
+    own = [(through if k == 0 else flux) * (total[:, k] + slope[:, None, None]) for k, slope in enumerate(far_slopes)]
+    return own, flux[:, None] * total[:, len(SHAPE) :]
 
 
 def _rho_squared(exponent: Any, log_b: Any, per_n: Any) -> Any:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.polynomial import chebyshev
+from numpy.polynomial import chebyshev, laguerre
 from scipy import special
 
 from astroflow.sims.fourier.grid import ModeGrid
@@ -25,6 +25,7 @@ from astroflow.types import Array
 RINGS = ((1, 13), (3, 4))
 """Copies out to the first number of periods are summed at squares of so many nodes."""
 DIRECTIONS = 32
+LAGUERRE_NODES = 8
 B_TERMS = 16
 N_RANGE = (0.25, 8.0)
 
@@ -174,9 +175,14 @@ def _ring(inner: int, outer: int) -> Array:
 
 
 def far_light(n: Any, xx: Any, xy: Any, yy: Any, grid: ModeGrid) -> Any:
-    """Return the brightness ``(N,)`` of all further copies of profiles of unit flux.
+    r"""Return the brightness ``(N,)`` of all further copies of profiles of unit flux.
 
-    It is the flux outside a square; along a direction that is an incomplete gamma function.
+    It is the flux outside a square. Along a direction that is an incomplete gamma function of :math:`x = b \rho^{1/n}` at the edge,
+
+    .. math:: Q = \frac{\Gamma(2n, x)}{\Gamma(2n)} = \frac{e^{-x}}{\Gamma(2n)} \int_0^\infty (x + s)^{2n - 1} e^{-s} ds,
+
+    which a few Gauss-Laguerre nodes give to 1e-8 where the edge is further out than two half-light radii. TensorFlow's own function
+    iterates, and its derivatives are slow to compile; here they are written out.
     """
     import tensorflow as tf
 
@@ -184,24 +190,63 @@ def far_light(n: Any, xx: Any, xy: Any, yy: Any, grid: ModeGrid) -> Any:
     angles = np.pi * (np.arange(DIRECTIONS) + 0.5) / DIRECTIONS  # half a turn: profiles are symmetric
     ux, uy = np.cos(angles), np.sin(angles)
     edge = half_side / np.maximum(np.abs(ux), np.abs(uy))
-    ux, uy, edge = (tf.constant(v, tf.float32) for v in (ux, uy, edge))
-    columns = tf.stack([xx, xy, yy, xx * yy - xy * xy, n, sersic_b(n)])
-    xx, xy, yy, determinant, n, scale = tf.unstack(columns[:, :, None])
-    squeeze = (yy * ux * ux - 2 * xy * ux * uy + xx * uy * uy) / determinant  # squared length of a unit step, in half-light radii
-    beyond = tf.math.igammac(2 * n, scale * (edge * tf.sqrt(squeeze)) ** (1 / n))
-    return tf.reduce_mean(beyond / (squeeze * tf.sqrt(determinant)), -1) / grid.period**2
+    turns = np.stack([uy * uy, -2 * ux * uy, ux * ux]).astype(np.float32)  # (3, directions), for xx, xy and yy
+    nodes, weights = (v.astype(np.float32) for v in laguerre.laggauss(LAGUERRE_NODES))
+    area = float(grid.period) ** 2
+
+    @tf.custom_gradient
+    def brightness(n: Any, xx: Any, xy: Any, yy: Any) -> Any:
+        determinant = xx * yy - xy * xy
+        metric = tf.stack([xx, xy, yy], 1) / determinant[:, None]
+        columns = tf.stack([0.5 / n, tf.math.log(sersic_b(n)), tf.math.lgamma(2 * n)])
+        power, log_b, log_gamma = tf.unstack(settled(columns)[:, :, None])
+        squeeze = tf.matmul(metric, turns)  # squared length of a unit step, in half-light radii
+        log_rho = tf.math.log(edge.astype(np.float32) ** 2 * squeeze)
+        log_x = log_b + power * log_rho
+        x = tf.exp(log_x)
+        shape = 1 / power
+        log_y = tf.math.log(x[:, :, None] + nodes)
+        terms = weights * tf.exp((shape - 1)[:, :, None] * log_y - (x + log_gamma)[:, :, None])
+        beyond = tf.reduce_sum(terms, -1)
+        scale = 1 / (area * tf.sqrt(determinant))
+        value = scale * tf.reduce_mean(beyond / squeeze, -1)
+
+        def slopes(upstream: Any) -> tuple[Any, Any, Any, Any]:
+            b_rate, gamma_rate = tf.unstack(settled(tf.stack([_b_slope(n) / sersic_b(n), tf.math.digamma(2 * n)]))[:, :, None])
+            density = tf.exp(shape * log_x - x - log_gamma)  # -dQ / d log x
+            along_x = b_rate - 2 * power * power * log_rho  # d log x / dn
+            along_n = 2 * tf.reduce_sum(terms * log_y, -1) - 2 * gamma_rate * beyond - density * along_x
+            along_squeeze = -(power * density + beyond) / squeeze**2
+            # the squeeze is (xx, xy, yy) / det times the turns, and so is its own slope but for the determinant's
+            moments = tf.matmul(along_squeeze, turns, transpose_b=True) / DIRECTIONS
+            total = tf.reduce_mean(along_squeeze * squeeze, -1) + 0.5 * tf.reduce_mean(beyond / squeeze, -1)
+            parts = [(moments[:, k] - total * own) / determinant for k, own in enumerate((yy, -2 * xy, xx))]
+            along = [tf.reduce_mean(along_n / squeeze, -1), *parts]
+            return tuple(upstream * scale * slope for slope in along)
+
+        return value, slopes
+
+    return brightness(n, xx, xy, yy)
 
 
 def sersic_b(n: Any) -> Any:
     """Return b(n), for which the half-light radius is one: ``P(2n, b) = 1/2``, to 1e-6."""
+    return _series(n, _b_coefficients())
+
+
+def _b_slope(n: Any) -> Any:
+    return _series(n, chebyshev.chebder(_b_coefficients())) * (2 / math.log(N_RANGE[1] / N_RANGE[0])) / n
+
+
+def _series(n: Any, coefficients: Array) -> Any:
+    """Sum Chebyshev polynomials in log n over `N_RANGE`."""
     import tensorflow as tf
 
     low, high = N_RANGE
     v = (tf.math.log(n) - math.log(low)) / math.log(high / low) * 2 - 1
-    previous, current = tf.zeros_like(v), tf.zeros_like(v)
-    coefficients = _b_coefficients()
-    for j in range(B_TERMS - 1, 0, -1):
-        previous, current = current, 2 * v * current - previous + float(coefficients[j])
+    previous, current, twice = tf.zeros_like(v), tf.zeros_like(v), 2 * v
+    for coefficient in coefficients[:0:-1].tolist():
+        previous, current = current, twice * current - previous + coefficient
     return v * current - previous + float(coefficients[0])
 
 
