@@ -5,6 +5,11 @@ undersampled PSFs pixels of 0.1" and galaxies as large in pixels. For each type 
 peak, the error of the stamp's flux, and the norm of the error over that of the stamp, whether each is within its limit, and which galaxy
 has the largest norm; for single Sersic galaxies through Moffat PSFs it draws them over (n, re): ``runs/fourier_error.png``. ``--draws``
 is per galaxy for Moffat PSFs, ``--others`` for each other type. GalSim takes a fraction of a second for each.
+
+GalSim integrates a table of the profile's transform for every Sersic index, and for about one index in thousands an integral fails: at
+n = 2.423624897555527 and ``kvalue_accuracy`` 1e-6 its transform is off by 7e-3 at one wavenumber (k re = 0.106), and right with any other
+setting. So where the error is large GalSim draws again with other settings; where it contradicts itself by more than the error that
+remains, the second drawing is the truth, and a line says so.
 """
 
 import argparse
@@ -32,8 +37,13 @@ from astroflow.sims.stamp import StampSpec  # noqa: E402
 
 SIZE, ZERO_POINT, SEED, BLOCK = 64, 27.0, 5, 100
 TIGHT = galsim.GSParams(folding_threshold=1e-3, maxk_threshold=1e-4, kvalue_accuracy=1e-6, maximum_fft_size=16384)
+OTHERWISE = galsim.GSParams(folding_threshold=5e-4, maxk_threshold=2e-5, kvalue_accuracy=3e-7, maximum_fft_size=32768)
+DOUBTFUL = 1e-4
+"""Where the norm of the error is larger, GalSim draws again with other settings."""
 GALAXIES = ("single Sersic", "bulge and disc")
 PSFS = ("moffat", "kolmogorov", "gaussian", "optical", "image", "undersampled")
+CORNERS = ((10, 6.0), (0.75, 6.0), (10, 0.5), (0.75, 0.5))
+"""Radii in pixels and indices of the first draws: the prior's corners."""
 SHARING = 20
 """Galaxies behind one optical PSF."""
 LONG, WIDEST = 8, 0.15
@@ -121,11 +131,24 @@ def errors(name: str, kind: str, count: int) -> tuple[np.ndarray, np.ndarray]:
         found, _ = model.fourier.draw(theta[some], points[some], scale * ones, ones, SIZE, 33, ZERO_POINT)
         for values, point, drawn in zip(theta[some], points[some], found, strict=True):
             named = dict(zip(model.parameters.names, map(float, values), strict=True))
-            truth = truth_of(model.galaxy.profile(named, ZERO_POINT, exact=True).withGSParams(TIGHT), point, kind, scale)
-            difference = drawn - truth
-            norm = np.sqrt((difference**2).sum() / (truth**2).sum())
-            rows.append((np.abs(difference).max() / truth.max(), abs(difference.sum()) / truth.sum(), norm))
+            exact = model.galaxy.profile(named, ZERO_POINT, exact=True)
+            truth = truth_of(exact.withGSParams(TIGHT), point, kind, scale)
+            found_errors = compared(drawn, truth)
+            if found_errors[2] > DOUBTFUL:
+                again = truth_of(exact.withGSParams(OTHERWISE), point, kind, scale)
+                if (itself := compared(truth, again)[2]) > compared(drawn, again)[2]:
+                    print(f"  draw {len(rows)}: GalSim differs from itself by {itself:.1e} of the norm, from the engine by", end=" ")
+                    print(f"{found_errors[2]:.1e} at first and {compared(drawn, again)[2]:.1e} then: {named}", flush=True)
+                    found_errors = compared(drawn, again)
+            rows.append(found_errors)
     return theta, np.array(rows).T
+
+
+def compared(drawn: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
+    """Return the three figures of a stamp."""
+    difference = drawn - truth
+    norm = np.sqrt((difference**2).sum() / (truth**2).sum())
+    return float(np.abs(difference).max() / truth.max()), float(abs(difference.sum()) / truth.sum()), float(norm)
 
 
 def scale_of(kind: str) -> float:
@@ -145,7 +168,7 @@ def problem(name: str, kind: str, count: int) -> tuple[Simulator, np.ndarray]:
     )
     theta = model.parameters.prior.forward(np.random.default_rng(SEED).normal(size=(count, len(model.parameters))))
     if "n" in model.parameters.names:
-        theta[:4, 1:3] = [(10 * scale, 6.0), (0.75 * scale, 6.0), (10 * scale, 0.5), (0.75 * scale, 0.5)]  # the corners
+        theta[: len(CORNERS), 1:3] = [(pixels * scale, n) for pixels, n in CORNERS]
     return model, theta
 
 
@@ -186,7 +209,7 @@ if __name__ == "__main__":
             )
             print(f"{f'{name}, {kind} ({count})':38s}" + "".join(cells), flush=True)
             worst = int(figures[2].argmax())
-            named = zip(problem(name, kind, 1)[0].parameters.names, theta[worst], strict=True)
+            named = zip(problem(name, kind, len(CORNERS))[0].parameters.names, theta[worst], strict=True)
             print(f"  the largest norm is of draw {worst}: " + ", ".join(f"{key} {value:.3g}" for key, value in named), flush=True)
             if (name, kind) == ("single Sersic", "moffat"):
                 draw(theta, figures)
