@@ -6,6 +6,7 @@ twice. A compiled graph keeps one core busy, so a batch is cut into lanes, which
 
 __all__ = ["BATCH", "DRAWS", "LANES", "in_batches", "in_blocks", "in_lanes", "padded"]
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -60,4 +61,5 @@ def in_lanes(graph: Callable[..., Any]) -> Callable[..., list[Any]]:
             parts.append(list(answer) if isinstance(answer, list | tuple) else [answer])
         return [tf.concat(values, 0) for values in zip(*parts, strict=True)]
 
-    return tf.function(batch, autograph=False)  # type: ignore[no-any-return]
+    # a partial, or TensorFlow would count the graphs of every caller as those of one function, and warn
+    return tf.function(functools.partial(batch), autograph=False)  # type: ignore[no-any-return]

@@ -113,7 +113,8 @@ def test_a_folder_of_something_else_is_left_alone(recipe_folder, small_training_
 
 
 def test_fresh_simulations_need_no_training_set(small_forward_model, small_estimator, tmp_path):
-    (tmp_path / "model.yaml").write_text(yaml.safe_dump(small_forward_model | {"engine": "fourier"}))
+    psf = small_forward_model["psf"] | {"fwhm_arcsec": {"kind": "uniform", "low": 0.58, "high": 0.66}}  # few sets of modes to compile
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(small_forward_model | {"engine": "fourier", "psf": psf}))
     data = small_estimator.model_dump(mode="json")
     data["simulations"] = {"simulator": str(tmp_path / "model.yaml"), "n": 192, "mode": "fresh"}
     data["training"] |= {"epochs": 2, "polish": 0}

@@ -93,11 +93,10 @@ def test_progress_is_told_of_every_step(undisturbed):
 
 
 @pytest.mark.parametrize(
-    ("killed_in", "seconds", "first"),
-    [((1, 0), 60, (1, 0)), ((2, 3), 60, (2, 0)), ((2, 3), 0, (2, 3))],
-    ids=["between epochs", "within an epoch", "resumed within an epoch"],
+    ("killed_in", "seconds", "first", "ahead"),
+    [((1, 0), 60, (1, 0), False), ((2, 3), 60, (2, 0), False), ((2, 3), 0, (2, 3), False), ((2, 3), 0, (2, 3), True)],
+    ids=["between epochs", "within an epoch", "resumed within an epoch", "batches prepared ahead"],
 )
-@pytest.mark.parametrize("ahead", [False, True], ids=["in turns", "batches prepared ahead"])
 def test_a_killed_training_ends_as_an_undisturbed_one(undisturbed, tmp_path, killed_in, seconds, first, ahead, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", seconds)
     monkeypatch.setattr(loop, "_has_gpu", lambda: ahead)

@@ -68,6 +68,7 @@ class FourierEngine:
         self.table = sersic_table(*galaxy.index_range)
 
     # -- graphs --------------------------------------------------------------------------------------------------
+    # Functions of one source line are one function to TensorFlow, which warns of its many graphs; partials of them are not.
 
     def images(self, theta: Any, psf: Any, zero_point: Any, step: Any, shift: Any, grid: ModeGrid) -> Any:
         """Draw noiseless stamps, as a graph that is differentiable in `theta`.
@@ -171,7 +172,7 @@ class FourierEngine:
             parts = [compiled(*part) for part in zip(*(_lanes(value) for value in inputs), strict=True)]
             return [tf.concat(values, 0) for values in zip(*parts, strict=True)]
 
-        self._compiled[family, grid, star] = tf.function(batch, autograph=False)
+        self._compiled[family, grid, star] = tf.function(functools.partial(batch), autograph=False)
         return self._compiled[family, grid, star]
 
     def _shared_graph(self, family: PSFFamily, grid: ModeGrid) -> Any:
@@ -189,7 +190,7 @@ class FourierEngine:
         def batch(*inputs: Any) -> Any:
             return tf.concat([compiled(*part, inputs[-1]) for part in zip(*(_lanes(value) for value in inputs[:-1]), strict=True)], 0)
 
-        self._compiled[family, grid, "shared"] = tf.function(batch, autograph=False)
+        self._compiled[family, grid, "shared"] = tf.function(functools.partial(batch), autograph=False)
         return self._compiled[family, grid, "shared"]
 
     # -- arrays --------------------------------------------------------------------------------------------------
