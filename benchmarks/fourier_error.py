@@ -7,8 +7,8 @@ has the largest norm; for single Sersic galaxies through Moffat PSFs it draws th
 is per galaxy for Moffat PSFs, ``--others`` for each other type. GalSim takes a fraction of a second for each.
 
 GalSim integrates a table of the profile's transform for every Sersic index, and for about one index in thousands an integral fails: at
-n = 2.423624897555527 and ``kvalue_accuracy`` 1e-6 its transform is off by 7e-3 at one wavenumber (k re = 0.106), and right with any other
-setting. So where the error is large GalSim draws again with other settings; where it contradicts itself by more than the error that
+n = 2.423624897555527 and ``kvalue_accuracy`` 1e-6 its transform is off by 7e-3 at one wavenumber (k re = 0.106), and right with
+others. So where the error is large GalSim draws again with other settings; where it contradicts itself by more than the error that
 remains, the second drawing is the truth, and a line says so.
 """
 

@@ -113,7 +113,8 @@ def recertified(posterior: "Posterior", encoded: "Encoded", amortized: Certifica
 
 
 def _model_verdict(found: dict[str, Any]) -> Array:
-    return np.where(np.minimum(found["chi_squared_p"], found["residual_p"]) > LEAST_P, Verdict.OK, Verdict.FAILED)
+    verdict = np.where(np.minimum(found["chi_squared_p"], found["residual_p"]) > LEAST_P, Verdict.OK, Verdict.FAILED)
+    return np.where(found["dof"] > 0, verdict, Verdict.NOT_APPLICABLE)  # with no more pixels than parameters any image fits
 
 
 def residual_figures(

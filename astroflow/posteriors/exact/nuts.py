@@ -92,7 +92,7 @@ def sample_nuts(
     point, factor : ndarray
         ``(N, P)`` and ``(N, P, P)``: centre, and lower Cholesky factor of the inverse covariance, on the prior's scale.
     warm_up, draws : int
-        Draws of each chain that are thrown away, at least 2, and kept, at least 4.
+        Draws of each chain that are thrown away, more than four times P in all chains together, and that are kept, at least 4.
     seed : int
         Of all random numbers, with the ids of the galaxies that run side by side.
     progress : callable, optional
@@ -105,16 +105,21 @@ def sample_nuts(
     Raises
     ------
     InputError
-        If shapes disagree, or the likelihood cannot follow the stamps.
+        If shapes disagree, draws are too few, or the likelihood cannot follow the stamps.
     """
     n, size = len(stamps), len(prior.names)
     start, point, factor = (np.asarray(values, np.float64) for values in (start, point, factor))
     if start.ndim != 3 or start.shape[::2] != (n, size) or point.shape != (n, size) or factor.shape != (n, size, size):
         shapes = f"{start.shape}, {point.shape} and {factor.shape}"
         raise InputError(f"`start`, `point` and `factor` must be ({n}, C, {size}), ({n}, {size}) and ({n}, {size}, {size}); got {shapes}")
+    chains, length = start.shape[1], -(-warm_up // 2)
+    if chains * warm_up <= 4 * size or draws < 4:
+        raise InputError(
+            f"`warm_up` must be more than {4 * size / chains:g} for {chains} chains of {size} parameters, whose covariance it measures, "
+            f"and `draws` at least 4; got {warm_up} and {draws}"
+        )
     target = LogPosterior(engine, prior, stamps)
-    sampler = _Sampler(target.graph, -(-warm_up // 2))
-    chains = start.shape[1]
+    sampler = _Sampler(target.graph, length)
 
     def sampled(first: int) -> list[Array]:
         rows = np.arange(first, min(first + GALAXIES, n))

@@ -14,7 +14,7 @@ from astroflow.posteriors.batches import in_batches
 from astroflow.posteriors.compiled_fit import compiled_fit
 from astroflow.randomness import standard_normals
 from astroflow.sims.fitting import FURTHEST
-from astroflow.sims.fourier.engine import FourierEngine
+from astroflow.sims.fourier.engine import FourierEngine, unit_psfs
 from astroflow.sims.likelihood import PixelLikelihood
 from astroflow.sims.priors import JointPrior
 from astroflow.types import Array, Stamps
@@ -80,7 +80,7 @@ def dispersed_starts(engine: FourierEngine, prior: JointPrior, stamps: Stamps, c
     rows = np.repeat(np.arange(n), FITTED)
     good = ~stamps.mask[rows, 0] & np.isfinite(stamps.images[rows, 0])
     image, rms = (np.where(good, values[rows, 0], other) for values, other in ((stamps.images, 0.0), (stamps.rms, 1.0)))
-    given = (image, rms, good, stamps.gain[rows, 0], stamps.psf[rows, 0], stamps.stamp_scale_arcsec[rows])
+    given = (image, rms, good, stamps.gain[rows, 0], unit_psfs(stamps, 0)[rows], stamps.stamp_scale_arcsec[rows])
     flat, reached = u.reshape(-1, size), density(u)
     best = flat.copy()
     for _ in range(STEPS):

@@ -125,7 +125,7 @@ class FourierEngine:
             given = (tf.repeat(values, count, 0) for values in (zero_point, step, shift))
             coordinates = coordinates_of(self._components(to_theta(many), *given))
             chosen = tf.reduce_sum(coordinates * tf.tile(tf.eye(count), [n, 1]))
-        rates = settled(tf.reshape(tape.gradient(chosen, many), [n, count, -1]))  # (N, K, V)
+        rates = settled(tf.cast(tf.reshape(tape.gradient(chosen, many), [n, count, -1]), tf.float32))  # (N, K, V)
         flat = tf.reshape(slopes, [-1, slopes.shape[1], grid.size**2])
         return images, tf.reshape(tf.matmul(rates, flat, transpose_a=True), [-1, v.shape[1], grid.size, grid.size])
 
@@ -134,14 +134,14 @@ class FourierEngine:
         import tensorflow as tf
 
         columns = {name: theta[:, k] for k, name in enumerate(self.names)}
-        centres: dict[int, Any] = {}
+        centres: dict[tuple[int, int], Any] = {}
 
         def single(value: Any) -> Any:
             return tf.cast(value, tf.float32)
 
         def pixels(value: Any, axis: int) -> Any:
             # components that share a centre go on sharing it
-            return centres.setdefault(id(value), single(value / step + shift[:, axis]))
+            return centres.setdefault((id(value), axis), single(value / step + shift[:, axis]))
 
         components = self.galaxy.components(columns, zero_point)
         return [

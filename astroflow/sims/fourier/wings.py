@@ -24,7 +24,7 @@ from astroflow.types import Array
 
 RINGS = ((1, 13), (3, 4))
 """Copies out to the first number of periods are summed at squares of so many nodes."""
-DIRECTIONS = 32
+DIRECTIONS = 64
 LAGUERRE_NODES = 8
 B_TERMS = 16
 N_RANGE = (0.25, 8.0)

@@ -2,7 +2,8 @@
 
 XLA fuses what is cheap into whatever loop uses it. So a number per galaxy, the cosine of a phase or a folded spectrum is worked out anew
 for every mode and for every reader, which made compiled stamps ten times slower than the sum of their steps. Nothing
-is fused across a branch whose condition is only known at run time; `settled` is such a branch, and never takes its other way.
+is fused across a branch whose condition is only known at run time; `settled` is such a branch, whose other way, not a number, is taken
+where the first value has overflowed.
 """
 
 __all__ = ["settled"]
@@ -19,4 +20,4 @@ def settled(value: Any) -> Any:
     if tf.executing_eagerly():
         return value
     first = tf.reshape(value, [-1])[0]
-    return tf.cond(first > NEVER, lambda: tf.zeros_like(value), lambda: value)
+    return tf.cond(first > NEVER, lambda: tf.fill(tf.shape(value), tf.constant(float("nan"), value.dtype)), lambda: value)

@@ -21,6 +21,8 @@ from astroflow.types import Array
 STEP_CHANGES = (0.1, 0.3, 0.6)
 """Two conjugate-gradient steps leave less than 0.01 of log L where no pixel's variance, given all others, changes by more than the first
 of these fractions over the reference models; three, four and five steps do for larger changes. Five for a single reference model."""
+FAR = 32
+"""Models far from the reference that are solved at a time."""
 FURTHER = {1.0: 8, 4.0: 12, 16.0: 20, 64.0: 30}
 """Steps of single models that change the variance of a pixel, given all others, by more than such a factor: far from the reference."""
 KNOWN = 8
@@ -190,17 +192,19 @@ class CorrelatedNoise:
             steps = tf.where(largest > limit, count, steps)
         if not tf.executing_eagerly():
             return _after(x, delta, self.solve, steps, max(FURTHER.values()))
-        # models far from the reference are few: they go on alone
+        # models far from the reference are few: they go on alone, so many at a time that products round alike in any company
         far = int(tf.reduce_max(tf.reduce_sum(tf.cast(steps > self.steps[:, None], tf.int32), -1)))
         forms = _after(x, delta, self.solve, self.steps[:, None], int(self.steps.max()))
         if not far:
             return forms
-        order = tf.argsort(steps, direction="DESCENDING", stable=True)
-        some, place = order[:, :far], tf.argsort(order, stable=True)
-        x, delta, taken = (tf.gather(part, some, batch_dims=1) for part in (x, delta, steps))
-        further = _after(x, delta, self.solve, taken, int(tf.reduce_max(steps)))
-        kept = tf.gather(forms, order[:, far:], batch_dims=1)
-        return tf.gather(tf.concat([further, kept], 1), place, batch_dims=1)
+        order, parts, end = tf.argsort(steps, direction="DESCENDING", stable=True), [], 0
+        for start in range(0, far, FAR):
+            end = start + FAR
+            own_x, own_delta, own_steps, own = (tf.gather(part, order[:, start:end], batch_dims=1) for part in (x, delta, steps, forms))
+            further = _after(own_x, own_delta, self.solve, own_steps, int(tf.reduce_max(own_steps)))
+            parts.append(tf.where((own_steps > self.steps[:, None])[..., None, None], further, own))
+        parts.append(tf.gather(forms, order[:, end:], batch_dims=1))
+        return tf.gather(tf.concat(parts, 1), tf.argsort(order, stable=True), batch_dims=1)
 
 
 def _after(x: Any, delta: Any, solve: Callable[[Any], Any], steps: Any, most: int) -> Any:

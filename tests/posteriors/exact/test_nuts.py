@@ -61,3 +61,14 @@ def test_shapes_that_disagree_are_one_clear_error(galaxies, small_simulator):
     prior = small_simulator.parameters.prior
     with pytest.raises(InputError, match=r"`start`, `point` and `factor` must be \(2, C, 7\)"):
         sample_nuts(small_simulator.fourier, prior, galaxies.stamps[:2], np.zeros((2, 7)), np.zeros((2, 7)), np.zeros((2, 7, 7)))
+
+
+@pytest.mark.parametrize(("warm_up", "draws"), [(0, 100), (7, 100), (300, 3)])
+def test_too_few_draws_are_one_clear_error(galaxies, small_simulator, warm_up, draws):
+    prior, start = small_simulator.parameters.prior, np.zeros((2, 4, 7))
+    with pytest.raises(
+        InputError, match=rf"`warm_up` must be more than 7 for 4 chains .*, and `draws` at least 4; got {warm_up} and {draws}"
+    ):
+        sample_nuts(
+            small_simulator.fourier, prior, galaxies.stamps[:2], start, start[:, 0], np.zeros((2, 7, 7)), warm_up=warm_up, draws=draws
+        )

@@ -258,6 +258,7 @@ def test_slopes_are_gradients(kind):
     engine = FourierEngine(galaxy, galaxy.parameters.names)
     rng = np.random.default_rng(3)
     theta = np.array([simulator(kind)._draw_theta(rng)[1] for _ in range(3)])
+    theta[:, 0] = 21.0
     if kind == "sersic":
         theta[0, 1:3] = 2.0, 5.9  # the widest wings
     grid = ModeGrid(32, 1.25)
@@ -273,7 +274,24 @@ def test_slopes_are_gradients(kind):
             score = tf.reduce_sum(engine.images(v * stretch, *given) * weights)
         found = tf.reduce_sum(slopes * weights, (2, 3))
         expected = tape.gradient(score, v).numpy()
-        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-3 * np.abs(expected).max())
+        assert (np.abs(found - expected) < 2e-3 * np.abs(expected) + 1e-3 * np.abs(expected).max(0)).all()
+
+
+def test_a_centre_given_once_for_both_axes_is_two_coordinates():
+    """A population of one's own may fix the centre with the very same zero for x and y."""
+
+    class Centred(SersicGalaxy):
+        def components(self, theta, zero_point):
+            (c,) = super().components(theta, zero_point)
+            nowhere = 0 * c.flux
+            return (replace(c, x=nowhere, y=nowhere),)
+
+    galaxy = Centred(**GALAXIES["sersic"].model_dump())
+    engine, grid = FourierEngine(galaxy, galaxy.parameters.names), ModeGrid(32, 1.0)
+    psf = tf.ones((1, 1, len(grid.kx), len(grid.ky)))
+    theta, ones, shift = tf.constant([[20.0, 0.8, 1.0, 0.0, 0.0, 0.0, 0.0]]), tf.ones(1), tf.constant([[3.5, -1.5]])
+    drawn = engine.images(theta, psf, ZERO_POINT * ones, SCALE * ones, shift, grid).numpy()[0]
+    assert np.unravel_index(drawn.argmax(), drawn.shape) == (14, 19)
 
 
 def test_round_galaxies_have_finite_gradients():

@@ -5,7 +5,7 @@ from scipy import special
 
 from astroflow.sims.fourier.compose import ellipse
 from astroflow.sims.fourier.grid import ModeGrid
-from astroflow.sims.fourier.wings import Blur, blur_of, far_light, sersic_b, wrapped_light
+from astroflow.sims.fourier.wings import DIRECTIONS, Blur, blur_of, far_light, sersic_b, wrapped_light
 from astroflow.sims.sersics import Sersic
 
 SHARP = Blur(*(tf.constant([v], tf.float32) for v in (1.0, 0.0, 0.0, 0.0, 0.0, 0.0)))
@@ -78,9 +78,9 @@ def test_b_is_where_half_the_light_is():
     assert np.abs(found / special.gammaincinv(2 * n, 0.5) - 1).max() < 3e-6
 
 
-def outside_a_square(n, xx, xy, yy, half_side):
+def outside_a_square(n, xx, xy, yy, half_side, directions):
     """The flux of a Sersic profile outside a square, by SciPy's incomplete gamma function along many directions."""
-    angles = np.pi * (np.arange(32) + 0.5) / 32
+    angles = np.pi * (np.arange(directions) + 0.5) / directions
     ux, uy = np.cos(angles), np.sin(angles)
     determinant = xx * yy - xy * xy
     squeeze = (yy * ux**2 - 2 * xy * ux * uy + xx * uy**2) / determinant
@@ -92,7 +92,7 @@ def outside_a_square(n, xx, xy, yy, half_side):
 def test_the_light_of_further_copies_and_its_slopes():
     """Over every index and sizes from a pixel to half the stamp, against SciPy and its finite differences."""
     grid, rng = ModeGrid(64, 1.5), np.random.default_rng(2)
-    n, re, e1, e2 = np.geomspace(0.3, 6.2, 60), rng.uniform(1, 32, 60), *rng.uniform(-0.4, 0.4, (2, 60))
+    n, re, e1, e2 = np.geomspace(0.3, 6.2, 60), rng.uniform(1, 32, 60), *rng.uniform(-0.49, 0.49, (2, 60))
     shape = [tf.cast(value, tf.float32) for value in (n, *ellipse(Sersic(1.0, re, n, e1, e2, 0.0, 0.0))[2:5])]
     given = [value.numpy().astype(np.float64) for value in shape]
     with tf.GradientTape() as tape:
@@ -100,12 +100,12 @@ def test_the_light_of_further_copies_and_its_slopes():
         light = far_light(*shape, grid)
     slopes = tape.gradient(light, shape)
     half_side, area = 3.5 * grid.period, grid.period**2
-    truth = np.array([outside_a_square(*row, half_side) for row in zip(*given, strict=True)])
+    truth = np.array([outside_a_square(*row, half_side, 2048) for row in zip(*given, strict=True)])
     assert truth.max() > 0.02
-    assert np.abs(light.numpy() * area - truth).max() < 1e-6
+    assert np.abs(light.numpy() * area - truth).max() < 1e-5
     for k, slope in enumerate(slopes):
         step = 1e-5 * np.abs(given[k])
         up, down = ([*given[:k], given[k] + sign * step, *given[k + 1 :]] for sign in (1, -1))
-        outer = (np.array([outside_a_square(*row, half_side) for row in zip(*moved, strict=True)]) for moved in (up, down))
+        outer = (np.array([outside_a_square(*row, half_side, DIRECTIONS) for row in zip(*moved, strict=True)]) for moved in (up, down))
         expected = np.subtract(*outer) / (2 * step)
         assert np.abs(slope.numpy() * area - expected).max() < 3e-5 * np.abs(expected).max()
