@@ -101,7 +101,7 @@ def _square(grid: ModeGrid) -> tuple[Array, Array, Array, Array]:
     The places ``(2, count)`` are the nodes as each of the nearest copies sees them, further copies, and some on the circle.
     """
     u = np.cos(np.pi * (np.arange(TERMS) + 0.5) / TERMS)
-    steps = np.arange(-FURTHEST, FURTHEST + 1)
+    steps = range(-FURTHEST, FURTHEST + 1)
     lattice = np.array([(i, j) for i in steps for j in steps if (i, j) != (0, 0)])
     near = np.abs(lattice).max(1) == 1
     nodes = np.stack([v.ravel() for v in np.meshgrid(0.5 * u, 0.5 * u, indexing="ij")], 1)

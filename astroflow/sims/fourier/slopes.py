@@ -109,7 +109,7 @@ def _wing_slopes(e: Ellipse, blur: Blur, grid: ModeGrid) -> tuple[list[Any], Any
     rows += [half * yy, -half * xy, half * xx]
     peak_n, b_n, per_n, log_b, half_xx, half_xy, half_yy = tf.unstack(settled(tf.stack(rows))[:, :, None, None, None])
     copies = Copies(n, xx, xy, yy, x, y, blur, grid)
-    total = 0.0
+    total: Any = 0.0
     for ring in copies.rings:
         light, exponent, gx, gy = tf.unstack(settled(tf.stack(copies.light(ring))))
         fall = light * exponent * (0.5 * per_n) / _rho_squared(exponent, log_b, per_n)  # -d light / d rho^2

@@ -194,7 +194,7 @@ def far_light(n: Any, xx: Any, xy: Any, yy: Any, grid: ModeGrid) -> Any:
     nodes, weights = (v.astype(np.float32) for v in laguerre.laggauss(LAGUERRE_NODES))
     area = float(grid.period) ** 2
 
-    @tf.custom_gradient
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
     def brightness(n: Any, xx: Any, xy: Any, yy: Any) -> Any:
         determinant = xx * yy - xy * xy
         metric = tf.stack([xx, xy, yy], 1) / determinant[:, None]
