@@ -44,8 +44,8 @@ SMALL_FORWARD_MODEL = {
 SMALL_ESTIMATOR = {
     "simulations": {"simulator": "small", "n": 1536},
     "summary": {"channels": {"image": [8, 16], "psf": [4]}, "dense": [64], "context": 16},
-    "flow": {"layers": 2, "hidden": [32]},
-    "training": {"epochs": 8, "batch_size": 64, "learning_rate": 3e-3, "ema": 0.98},
+    "flow": {"layers": 3, "hidden": [32, 32]},
+    "training": {"epochs": 6, "batch_size": 64, "learning_rate": 3e-3, "ema": 0.98},
 }
 
 
