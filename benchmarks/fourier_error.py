@@ -6,7 +6,7 @@ peak, the error of the stamp's flux, and the norm of the error over that of the 
 has the largest norm; for single Sersic galaxies through Moffat PSFs it draws them over (n, re): ``runs/fourier_error.png``. ``--draws``
 is per galaxy for Moffat PSFs, ``--others`` for each other type. GalSim takes a fraction of a second for each.
 
-GalSim integrates a table of the profile's transform for every Sersic index, and for about one index in thousands an integral fails: at
+GalSim integrates a table of the profile's transform for every Sersic index, and for one of 2,000 indices an integral fails: at
 n = 2.423624897555527 and ``kvalue_accuracy`` 1e-6 its transform is off by 7e-3 at one wavenumber (k re = 0.106), and right with
 others. So where the error is large GalSim draws again with other settings; where it contradicts itself by more than the error that
 remains, the second drawing is the truth, and a line says so.
