@@ -14,11 +14,13 @@ __all__ = ["coordinates_of", "draw_with_slopes"]
 from collections.abc import Sequence
 from typing import Any
 
-from astroflow.sims.fourier.compose import Ellipse, by_centre
+from astroflow.sims.fourier.brightness import log_peak, sersic_b
+from astroflow.sims.fourier.ellipses import Ellipse, by_centre
+from astroflow.sims.fourier.far_light import far_light
 from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.psf import quadratic
 from astroflow.sims.fourier.radial import RadialTable
-from astroflow.sims.fourier.wings import Blur, Copies, blur_of, far_light, log_peak, sersic_b
+from astroflow.sims.fourier.wings import Blur, Copies, blur_of
 from astroflow.sims.fourier.xla import settled
 from astroflow.sims.sersics import Sersic
 
@@ -51,7 +53,7 @@ def draw_with_slopes(components: Sequence[Sersic], psf: Any, grid: ModeGrid, tab
     images, slopes, blur = 0.0, [], blur_of(psf, grid)
     for members in by_centre(components):
         x, y = members[0].x, members[0].y
-        planes, spectrum, wings, moved = [], 0.0, [], 0.0
+        planes, spectrum = [], 0.0
         for e in members:
             flux = settled(e.flux)[:, None, None]
             k_squared = quadratic(e.metric, grid)
@@ -60,10 +62,8 @@ def draw_with_slopes(components: Sequence[Sersic], psf: Any, grid: ModeGrid, tab
             kx, ky = tf.constant(grid.kx[:, None], tf.float32), tf.constant(grid.ky[None, :], tf.float32)
             planes += [value, flux * along_n, stretch * kx**2, stretch * (2 * kx * ky), stretch * ky**2]
             spectrum += flux * value
-            own, centre = _wing_slopes(e, blur, grid)
-            wings += own
-            moved += centre
-        shapes = _pictures(settled(tf.stack(planes, 1)), psf, x, y, grid) - tf.stack(wings, 1)
+        own, moved = _wing_slopes(members, blur, grid)
+        shapes = _pictures(settled(tf.stack(planes, 1)), psf, x, y, grid) - own
         centres = _shift_pictures(spectrum, psf, x, y, grid) - moved
         images += tf.add_n([settled(e.flux)[:, None, None] * shapes[:, len(SHAPE) * i] for i, e in enumerate(members)])
         slopes += [shapes, centres]
@@ -94,46 +94,34 @@ def _shift_pictures(spectrum: Any, psf: Any, x: Any, y: Any, grid: ModeGrid) -> 
     return tf.reshape(drawn, [-1, 2, *drawn.shape[1:]])
 
 
-def _wing_slopes(e: Ellipse, blur: Blur, grid: ModeGrid) -> tuple[list[Any], Any]:
-    """Return the slopes of the copies' light: a list in the order of `SHAPE`, and ``(N, 2, size, size)`` for the centre."""
+def _wing_slopes(members: Sequence[Ellipse], blur: Blur, grid: ModeGrid) -> tuple[Any, Any]:
+    """Return the slopes of the copies' light: ``(N, SHAPE of each member, size, size)``, and ``(N, 2, size, size)`` for the centre."""
     import tensorflow as tf
 
-    _, n, xx, xy, yy, x, y = e
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch([n, xx, xy, yy])
-        far, peak, b = far_light(n, xx, xy, yy, grid), log_peak(n), sersic_b(n)
-    far_slopes = [far, *tape.gradient(far, [n, xx, xy, yy])]
-    determinant = xx * yy - xy * xy
-    half = 0.5 / determinant
-    rows = [tape.gradient(peak, n), tape.gradient(b, n) / b, 1 / n, tf.math.log(b)]
-    rows += [half * yy, -half * xy, half * xx]
-    peak_n, b_n, per_n, log_b, half_xx, half_xy, half_yy = tf.unstack(settled(tf.stack(rows))[:, :, None, None, None])
-    copies = Copies(n, xx, xy, yy, x, y, blur, grid)
-    total: Any = 0.0
-    for ring in copies.rings:
-        light, exponent, gx, gy = tf.unstack(settled(tf.stack(copies.light(ring))))
-        fall = light * exponent * (0.5 * per_n) / _rho_squared(exponent, log_b, per_n)  # -d light / d rho^2
-        along_n = light * (peak_n - exponent * (b_n - per_n * (tf.math.log(exponent) - log_b)))
-        fall, along_n = tf.unstack(settled(tf.stack([fall, along_n])))
-        # of exp(peak - exponent) with M in both: d rho^2 / dM = -g g^T, and the peak holds -log(det M) / 2
-        parts = [
-            light,
-            along_n,
-            fall * gx * gx - light * half_xx,
-            2 * (fall * gx * gy - light * half_xy),
-            fall * gy * gy - light * half_yy,
-            2 * fall * gx,
-            2 * fall * gy,
+    copies = Copies(members[0].x, members[0].y, blur, grid)
+    through, parts, far, total = settled(blur.flux)[:, None], [], [], 0.0
+    for e in members:
+        _, n, xx, xy, yy, _, _ = e
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([n, xx, xy, yy])
+            beyond, peak, b = far_light(n, xx, xy, yy, grid), log_peak(n), sersic_b(n)
+        flux = settled(e.flux)[:, None] * through
+        far += [through[:, 0] * beyond, *(flux[:, 0] * slope for slope in tape.gradient(beyond, [n, xx, xy, yy]))]
+        half = 0.5 / (xx * yy - xy * xy)
+        rows = [tape.gradient(peak, n), tape.gradient(b, n) / b, 0.5 / n**2, half * yy, -half * xy, half * xx]
+        peak_n, b_n, power_n, half_xx, half_xy, half_yy = tf.unstack(settled(tf.stack(rows))[:, :, None])
+        light, exponent, log_rho_squared, fall, gx, gy = copies.light(e)
+        bright = settled(flux * light)
+        fall = settled(bright * fall)  # -d light / d rho^2
+        parts += [
+            through * light,
+            bright * (peak_n - exponent * (b_n - power_n * log_rho_squared)),
+            # of exp(peak - exponent) with M in both: d rho^2 / dM = -g g^T, and the peak holds -log(det M) / 2
+            fall * gx * gx - bright * half_xx,
+            2 * (fall * gx * gy - bright * half_xy),
+            fall * gy * gy - bright * half_yy,
         ]
-        total += ring.to_pixels(tf.reduce_sum(tf.stack(parts, 1), 2))  # (N, parts, y, x): one pair of products for all
-    through = settled(blur.flux)[:, None, None]
-    flux = settled(e.flux)[:, None, None] * through
-    own = [(through if k == 0 else flux) * (total[:, k] + slope[:, None, None]) for k, slope in enumerate(far_slopes)]
-    return own, flux[:, None] * total[:, len(SHAPE) :]
-
-
-def _rho_squared(exponent: Any, log_b: Any, per_n: Any) -> Any:
-    """Invert ``exponent = b rho^(1/n)``."""
-    import tensorflow as tf
-
-    return tf.exp(2 / per_n * (tf.math.log(exponent) - log_b))
+        total += bright
+    square = copies.square
+    own = square.to_pixels(square.terms(tf.stack(parts, 1))) + tf.stack(far, 1)[:, :, None, None]
+    return own, -square.to_slopes(square.terms(total))

@@ -108,21 +108,30 @@ HARD = np.array(
 
 @pytest.mark.parametrize("kind", PSFS)
 def test_the_hardest_galaxies_are_galsims_through_every_type_of_psf(kind):
-    """Uncompiled, which is the same arithmetic."""
     psf, scale = PSFS[kind]
+    hard = np.vstack([HARD, np.float32(LONGEST_RIDGE) * np.float32([1, scale / SCALE, 1, 1, 1, 1, 1])])
+    assert_within_limits(*drawn_by_both(hard, psf if isinstance(psf, PSFDraw) else PSFDraw(profile=psf), scale))
+
+
+def test_edge_on_galaxies_are_galsims():
+    """As elongated as priors go, along the axes and across them; the largest a little less."""
+    rows = [(20, 2, 4, 0.8, 0, 0.1, 0), (20, 2, 2, 0, 0.8, 0, 0), (20, 1, 6, 0.35, -0.77, 0, -0.1), (20, 1, 1, -0.85, 0, 0.2, 0)]
+    assert_within_limits(*drawn_by_both(np.float32(rows), PSFDraw(profile=galsim.Moffat(beta=3.0, fwhm=0.75)), SCALE))
+
+
+def drawn_by_both(theta, point, scale):
+    """Stamps by the Fourier engine, uncompiled, which is the same arithmetic, and by GalSim."""
     model = simulator()
-    point = psf if isinstance(psf, PSFDraw) else PSFDraw(profile=psf)
     if point.native_image is None:
         family, grid, arrays = describe_profile(point.profile, scale, SIZE)
         arrays = {name: np.asarray(values)[None] for name, values in arrays.items()}
     else:
         (group,) = group_images(point.native_image[None], np.array([1]), SIZE)
         family, grid, arrays = group.family, group.grid, group.arrays
-    hard = np.vstack([HARD, np.float32(LONGEST_RIDGE) * np.float32([1, scale / SCALE, 1, 1, 1, 1, 1])])
-    planes = tf.repeat(family.transform({name: tf.constant(v, tf.float32) for name, v in arrays.items()}, grid), len(hard), 0)
-    ones = tf.ones(len(hard))
-    found = model.fourier.images(tf.constant(hard), planes, ZERO_POINT * ones, scale * ones, tf.zeros((len(hard), 2)), grid).numpy()
-    assert_within_limits(found, np.array([galsims(model, theta, point, scale=scale) for theta in hard]))
+    arrays = {name: tf.constant(v, tf.float32) for name, v in arrays.items()}
+    planes, ones = tf.repeat(family.transform(arrays, grid), len(theta), 0), tf.ones(len(theta))
+    found = model.fourier.images(tf.constant(theta), planes, ZERO_POINT * ones, scale * ones, tf.zeros((len(theta), 2)), grid).numpy()
+    return found, np.array([galsims(model, row, point, scale=scale) for row in theta])
 
 
 @pytest.mark.parametrize("oversampling", [1, 3, 5])
