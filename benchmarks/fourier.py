@@ -22,8 +22,8 @@ import tensorflow as tf  # noqa: E402
 from astroflow.randomness import generator  # noqa: E402
 from astroflow.sims.bulge_disc import BulgeDiscGalaxy  # noqa: E402
 from astroflow.sims.distributions import LogUniform, Normal, Uniform  # noqa: E402
-from astroflow.sims.fourier.engine import BATCH, LANES  # noqa: E402
 from astroflow.sims.fourier.grouping import group_profiles  # noqa: E402
+from astroflow.sims.fourier.lanes import BATCH, LANES  # noqa: E402
 from astroflow.sims.galaxies import SersicGalaxy  # noqa: E402
 from astroflow.sims.noise import RMSNoise  # noqa: E402
 from astroflow.sims.psfs import MoffatPSF  # noqa: E402

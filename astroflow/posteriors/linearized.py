@@ -192,7 +192,7 @@ class LinearizedStage:
         return in_blocks(self._sample, noise, fits.features, fits.point, fits.factor)
 
     def log_prob(self, theta: Array, fits: Linearization) -> Array:
-        """Log density ``(N, S)`` of `theta` ``(N, S, P)`` in physical units; minus infinity outside the bounds."""
+        """Log density ``(N, S)`` of `theta` ``(N, S, P)`` in physical units; minus infinity where it is no number."""
         theta = np.asarray(theta, np.float32)
         if not theta.size:
             return np.empty(theta.shape[:2], np.float32)

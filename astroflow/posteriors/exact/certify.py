@@ -113,8 +113,10 @@ def recertified(posterior: "Posterior", encoded: "Encoded", amortized: Certifica
 
 
 def _model_verdict(found: dict[str, Any]) -> Array:
-    verdict = np.where(np.minimum(found["chi_squared_p"], found["residual_p"]) > LEAST_P, Verdict.OK, Verdict.FAILED)
-    return np.where(found["dof"] > 0, verdict, Verdict.NOT_APPLICABLE)  # with no more pixels than parameters any image fits
+    p = np.minimum(found["chi_squared_p"], found["residual_p"])
+    verdict = np.where(p > LEAST_P, Verdict.OK, Verdict.FAILED)
+    # with no more pixels than parameters any image fits, and of what is no number nothing can be said
+    return np.where((found["dof"] > 0) & np.isfinite(p), verdict, Verdict.NOT_APPLICABLE)
 
 
 def residual_figures(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from astroflow.posteriors.exact.density import log_normal
 from astroflow.types import Array
 
 FREEDOM = 8.0
@@ -44,9 +45,8 @@ class StudentMixture:
 
     def log_prob(self, u: Array) -> Array:
         """Log density at `u` ``(n, P)``; ``(n,)``."""
-        prior = -0.5 * (u**2).sum(1) - 0.5 * u.shape[1] * math.log(2 * math.pi)
         parts = self.log_shares(self.distances(u)) + math.log1p(-PRIOR_SHARE)
-        return np.asarray(special.logsumexp(np.vstack([parts, prior + math.log(PRIOR_SHARE)]), axis=0))
+        return np.asarray(special.logsumexp(np.vstack([parts, log_normal(u) + math.log(PRIOR_SHARE)]), axis=0))
 
     def distances(self, u: Array) -> Array:
         """Squared Mahalanobis distances from the components, ``(K, n)``."""
@@ -87,7 +87,7 @@ def fit_mixture(u: Array, weights: Array, components: int, rng: np.random.Genera
     components = min(components, len(u))
     start = centre[None] if components == 1 else u[rng.choice(len(u), components, replace=False, p=weights)]
     mixture = StudentMixture(np.full(components, 1 / components), start, np.repeat(np.linalg.cholesky(whole)[None], components, 0))
-    strength, log_prior = SHRINKAGE / effective, -0.5 * (u**2).sum(1) - 0.5 * dimensions * math.log(2 * math.pi)
+    strength, log_prior = SHRINKAGE / effective, log_normal(u)
     for _ in range(ITERATIONS):
         distances = mixture.distances(u)
         logs = mixture.log_shares(distances)

@@ -81,10 +81,18 @@ def profile_score(information: Array, score: Array, parameters: int, aside: int 
         P.
     aside : int
         So many directions, the last ones, are free as well while the amplitudes of the others are found.
+
+    Returns
+    -------
+    ProfileScore
+        Of NaN where a row's matrix or score is not finite.
     """
     count = score.shape[1] - parameters
     amplitude, error, p = np.full((len(score), count), np.nan), np.full((len(score), count), np.nan), np.ones(len(score))
     for i, (matrix, slope) in enumerate(zip(information, score, strict=True)):
+        if not (np.isfinite(matrix).all() and np.isfinite(slope).all()):
+            p[i] = np.nan
+            continue
         own, cross, extra = matrix[:parameters, :parameters], matrix[:parameters, parameters:], matrix[parameters:, parameters:]
         absorbed = np.linalg.lstsq(own, np.column_stack([cross, slope[:parameters]]), rcond=None)[0]
         scale = np.sqrt(np.maximum(np.diag(extra), 1e-30))

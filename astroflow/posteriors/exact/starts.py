@@ -14,7 +14,8 @@ from astroflow.posteriors.batches import in_batches
 from astroflow.posteriors.compiled_fit import compiled_fit
 from astroflow.randomness import standard_normals
 from astroflow.sims.fitting import FURTHEST
-from astroflow.sims.fourier.engine import FourierEngine, unit_psfs
+from astroflow.sims.fourier.engine import FourierEngine
+from astroflow.sims.fourier.observed import unit_psfs
 from astroflow.sims.likelihood import PixelLikelihood
 from astroflow.sims.priors import JointPrior
 from astroflow.types import Array, Stamps

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from scipy import special
 
+from astroflow.sims.fourier.chebyshev import nodes as nodes_of
 from astroflow.types import Array
 
 B_TERMS = 16
@@ -47,6 +48,6 @@ def _series(n: Any, coefficients: Array) -> Any:
 
 @functools.cache
 def _b_coefficients() -> Array:
-    v = np.cos(np.pi * (np.arange(B_TERMS) + 0.5) / B_TERMS)
+    v = nodes_of(B_TERMS)
     n = N_RANGE[0] * np.exp((v + 1) / 2 * math.log(N_RANGE[1] / N_RANGE[0]))
     return chebyshev.chebfit(v, special.gammaincinv(2 * n, 0.5), B_TERMS - 1)

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import chebyshev, legendre
 
+from astroflow.sims.fourier.chebyshev import nodes as nodes_of
+from astroflow.sims.fourier.chebyshev import to_coefficients
 from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.xla import settled
 from astroflow.types import Array
@@ -100,7 +102,7 @@ def _square(grid: ModeGrid) -> tuple[Array, Array, Array, Array]:
 
     The places ``(2, count)`` are the nodes as each of the nearest copies sees them, further copies, and some on the circle.
     """
-    u = np.cos(np.pi * (np.arange(TERMS) + 0.5) / TERMS)
+    u = nodes_of(TERMS)
     steps = range(-FURTHEST, FURTHEST + 1)
     lattice = np.array([(i, j) for i in steps for j in steps if (i, j) != (0, 0)])
     near = np.abs(lattice).max(1) == 1
@@ -108,7 +110,7 @@ def _square(grid: ModeGrid) -> tuple[Array, Array, Array, Array]:
     angles = np.pi * (np.arange(TURNS) + 0.5) / TURNS  # half a turn: profiles are symmetric
     circle = EDGE * np.stack([np.cos(angles), np.sin(angles)], 1)
     places = grid.period * np.concatenate([(nodes - lattice[near][:, None]).reshape(-1, 2), lattice[~near], circle])
-    to_terms = np.linalg.inv(chebyshev.chebvander(u, TERMS - 1)).astype(np.float32)
+    to_terms = to_coefficients(TERMS).astype(np.float32)
     half = grid.period / 2
     at, weights = legendre.leggauss(2 * grid.modes + 40)
     values = half * weights[:, None] * chebyshev.chebvander(at, TERMS - 1)

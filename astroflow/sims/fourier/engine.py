@@ -1,22 +1,23 @@
 """The Fourier engine at work: arrays of parameters and PSFs in, arrays of stamps out.
 
 Rows are sorted by what their PSF asks of the modes (`grouping`), and each group runs through one compiled graph in padded batches of a
-fixed size. A row's group depends on the row alone, so its pixels do too. Within a batch a few lanes run side by side, because a
-compiled graph keeps one core busy, and because a lane's modes fit a core's cache.
+fixed size (`lanes`). A row's group depends on the row alone, so its pixels do too.
 """
 
-__all__ = ["BATCH", "FourierEngine", "fourier_engine", "frame_of", "unit_psfs"]
+__all__ = ["FourierEngine", "fourier_engine"]
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from astroflow.errors import ConfigError, InputError
+from astroflow.errors import ConfigError
 from astroflow.sims.fourier.compose import draw_sersics
 from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.grouping import PSFGroup, group_described, group_images, group_profiles, group_sets
+from astroflow.sims.fourier.lanes import BATCH, batches, in_lanes, rows_of
+from astroflow.sims.fourier.observed import frame_of, unit_psfs
 from astroflow.sims.fourier.psf import PSFFamily, describe_profile
 from astroflow.sims.fourier.radial import sersic_table
 from astroflow.sims.fourier.slopes import coordinates_of, draw_with_slopes
@@ -26,14 +27,8 @@ from astroflow.sims.psfs import PSFDraw, ShearedProfiles
 from astroflow.sims.sersics import Sersic, SersicSum
 from astroflow.types import Array, Stamps
 
-BATCH = 64
-"""Stamps of one call of a compiled graph."""
-LANES = 4
-"""Parts of a batch that are drawn side by side."""
 FEW = BATCH // 2
 """Up to so many galaxies behind one PSF share calls with those behind others: most of a call of their own would be padding."""
-UNIT_SUM = 1e-5
-"""PSF images whose sum is off by less, by rounding, are left alone."""
 CENTRED = np.zeros(2, np.float32)
 
 
@@ -68,8 +63,6 @@ class FourierEngine:
         self.table = sersic_table(*galaxy.index_range)
 
     # -- graphs --------------------------------------------------------------------------------------------------
-    # Functions of one source line are one function to TensorFlow, which warns of its many graphs; partials of them are not.
-
     def images(self, theta: Any, psf: Any, zero_point: Any, step: Any, shift: Any, grid: ModeGrid) -> Any:
         """Draw noiseless stamps, as a graph that is differentiable in `theta`.
 
@@ -153,50 +146,44 @@ class FourierEngine:
     def _compiled(self) -> dict[Any, Any]:
         return {}
 
-    def _graph(self, family: PSFFamily, grid: ModeGrid, star: int) -> Any:
-        """Return the graph of stamps, and of PSF images of side `star` unless that is zero."""
+    def _graph(self, family: PSFFamily, grid: ModeGrid, star: int = 0, *, shared: bool = False) -> Any:
+        """Return the graph of stamps, and of PSF images of side `star` unless that is zero; stamps may share one PSF image."""
         import tensorflow as tf
 
-        if (family, grid, star) in self._compiled:
-            return self._compiled[family, grid, star]
+        if (family, grid, star, shared) in self._compiled:
+            return self._compiled[family, grid, star, shared]
 
         def lane(theta: Any, zero_point: Any, step: Any, shift: Any, arrays: dict[str, Any]) -> tuple[Any, Any]:
             planes = family.transform(arrays, grid)
-            offset = arrays["offset"]
+            offset = tf.zeros([1, 2]) if shared else arrays["offset"]
             images = self.images(theta, planes, zero_point, step, shift + offset, grid)
             return images, grid.to_pixels(planes, offset[:, 0], offset[:, 1], star) if star else tf.zeros([theta.shape[0], 0, 0])
 
-        compiled = tf.function(lane, jit_compile=True, autograph=False)
-
-        def batch(*inputs: Any) -> Any:
-            parts = [compiled(*part) for part in zip(*(_lanes(value) for value in inputs), strict=True)]
-            return [tf.concat(values, 0) for values in zip(*parts, strict=True)]
-
-        self._compiled[family, grid, star] = tf.function(functools.partial(batch), autograph=False)
-        return self._compiled[family, grid, star]
-
-    def _shared_graph(self, family: PSFFamily, grid: ModeGrid) -> Any:
-        """Return the graph of stamps that share one PSF image."""
-        import tensorflow as tf
-
-        if (family, grid, "shared") in self._compiled:
-            return self._compiled[family, grid, "shared"]
-
-        def lane(theta: Any, zero_point: Any, step: Any, shift: Any, psf: Any) -> Any:
-            return self.images(theta, family.transform({"image": psf}, grid), zero_point, step, shift, grid)
-
-        compiled = tf.function(lane, jit_compile=True, autograph=False)
-
-        def batch(*inputs: Any) -> Any:
-            return tf.concat([compiled(*part, inputs[-1]) for part in zip(*(_lanes(value) for value in inputs[:-1]), strict=True)], 0)
-
-        self._compiled[family, grid, "shared"] = tf.function(functools.partial(batch), autograph=False)
-        return self._compiled[family, grid, "shared"]
+        self._compiled[family, grid, star, shared] = in_lanes(lane, shared=shared)
+        return self._compiled[family, grid, star, shared]
 
     # -- arrays --------------------------------------------------------------------------------------------------
 
     def render(self, theta: Array, stamps: Stamps) -> Array:
-        """Draw the stamps of given parameters through the PSF images of given stamps, ``(N, B, H, W)`` float32; see `unit_psfs`."""
+        """Draw galaxies through the PSF images of given stamps.
+
+        Parameters
+        ----------
+        theta : ndarray
+            ``(N, P)``.
+        stamps : Stamps
+            N stamps: their shape, scale, zero point and PSF images count.
+
+        Returns
+        -------
+        ndarray
+            ``(N, B, H, W)`` float32, noiseless, image unit.
+
+        Raises
+        ------
+        InputError
+            If a PSF image has no positive finite sum.
+        """
         size, window, shift = frame_of(stamps)
         out = np.empty(stamps.shape, np.float32)
         for channel in range(stamps.shape[1]):
@@ -208,7 +195,25 @@ class FourierEngine:
         return out
 
     def render_draws(self, theta: Array, stamps: Stamps) -> Array:
-        """Draw S galaxies ``(N, S, P)`` through each stamp's PSF, which is transformed once for all of them; ``(N, S, B, H, W)``."""
+        """Draw S galaxies through each stamp's PSF, which is transformed once for all of them.
+
+        Parameters
+        ----------
+        theta : ndarray
+            ``(N, S, P)``.
+        stamps : Stamps
+            As of `render`.
+
+        Returns
+        -------
+        ndarray
+            ``(N, S, B, H, W)`` float32.
+
+        Raises
+        ------
+        InputError
+            If a PSF image has no positive finite sum.
+        """
         import tensorflow as tf
 
         size, window, shift = frame_of(stamps)
@@ -221,13 +226,13 @@ class FourierEngine:
         zero_points = tf.constant(np.full(BATCH, stamps.zero_point, np.float32))
         for channel in range(stamps.shape[1]):
             for group in group_images(unit_psfs(stamps, channel), np.full(n, stamps.psf_oversampling), size):
-                draw = self._shared_graph(group.family, group.grid)
+                draw = self._graph(group.family, group.grid, shared=True)
                 for i, image in zip(group.rows.tolist(), group.arrays["image"], strict=True):
-                    psf = tf.constant(image[None], tf.float32)
+                    psf = {"image": tf.constant(image[None], tf.float32)}
                     steps = tf.constant(np.full(BATCH, stamps.stamp_scale_arcsec[i], np.float32))
-                    for some, rows in _batches(np.arange(draws)):
-                        drawn = draw(tf.constant(theta[i, rows], tf.float32), zero_points, steps, shifts, psf).numpy()
-                        out[i, some, channel] = drawn[(slice(len(some)), *window)]
+                    for some, rows in batches(np.arange(draws)):
+                        drawn, _ = draw(tf.constant(theta[i, rows], tf.float32), zero_points, steps, shifts, psf)
+                        out[i, some, channel] = drawn.numpy()[(slice(len(some)), *window)]
         return out
 
     def render_through(self, theta: Array, stamps: Stamps, psf: Array) -> Array:
@@ -288,6 +293,11 @@ class FourierEngine:
             ``(N, size, size)``.
         psf : ndarray
             ``(N, psf_size, psf_size)`` of unit sum.
+
+        Raises
+        ------
+        ConfigError
+            If some PSFs are images and others profiles.
         """
         native = self._native_images(psfs, step / binning)
         if native is not None:
@@ -319,8 +329,8 @@ class FourierEngine:
 
             key = (group.family, group.grid, side, "star")
             draw = self._compiled.setdefault(key, tf.function(star, jit_compile=True, autograph=False))
-            for some, rows in _batches(group.rows):
-                stars[group.rows[some]] = draw(_rows(group.arrays, rows)).numpy()[: len(some)]
+            for some, rows in batches(group.rows):
+                stars[group.rows[some]] = draw(rows_of(group.arrays, rows)).numpy()[: len(some)]
         return _unit_sum(stars)
 
     def _native_images(self, psfs: ShearedProfiles | Sequence[PSFDraw], scale: Array) -> Sequence[Array] | None:
@@ -359,63 +369,14 @@ class FourierEngine:
         shifts = np.broadcast_to(shift, (BATCH, 2))
         for group in groups:
             draw = self._graph(group.family, group.grid, star)
-            for some, rows in _batches(group.rows):
+            for some, rows in batches(group.rows):
                 given = (np.asarray(values[group.rows[rows]], np.float32) for values in (theta, zero_point, step))
-                drawn = draw(*given, shifts, _rows(group.arrays, rows))
+                drawn = draw(*given, shifts, rows_of(group.arrays, rows))
                 for whole, part in zip((images, stars), drawn, strict=True):
                     whole[group.rows[some]] = part.numpy()[: len(some)]
         return images, stars
 
 
-def unit_psfs(stamps: Stamps, channel: int) -> Array:
-    """Return the PSF images ``(N, h, w)`` of one band, of unit sum: a galaxy's flux is what its parameters say, whatever its PSF sums to.
-
-    Raises
-    ------
-    InputError
-        If one has no positive finite sum.
-    """
-    images = stamps.psf[:, channel]
-    total = images.sum((1, 2), dtype=np.float64)
-    if not (total > 0).all() or not np.isfinite(total).all():
-        row = int(np.argmin((total > 0) & np.isfinite(total)))
-        name = repr(stamps.ids[row].item())
-        raise InputError(f"the PSF of object {name}, band {channel}, must have a positive finite sum; it is {total[row]:g}")
-    off = np.abs(total - 1) > UNIT_SUM
-    return np.where(off[:, None, None], images / total[:, None, None], images).astype(np.float32) if off.any() else images
-
-
-def frame_of(stamps: Stamps) -> tuple[int, tuple[slice, slice], Array]:
-    """Return the side of the grid that holds stamps of any shape, their window in it, and their centre's shift from its own, pixels."""
-    height, width = stamps.shape[2:]
-    size = -(-max(height, width) // 4) * 4
-    top, left = (size - height) // 2, (size - width) // 2
-    # an odd margin moves the stamp's centre half a pixel off the grid's
-    shift = np.array([left + (width - size) / 2, top + (height - size) / 2], np.float32)
-    return size, (slice(top, top + height), slice(left, left + width)), shift
-
-
-def _batches(rows: Array) -> Iterator[tuple[Array, Array]]:
-    """Yield positions in `rows`, at most BATCH at a time, and the same padded to BATCH."""
-    for start in range(0, len(rows), BATCH):
-        some = np.arange(start, min(start + BATCH, len(rows)))
-        yield some, np.concatenate([some, np.repeat(some[-1:], BATCH - len(some))])
-
-
-def _rows(arrays: Mapping[str, Array], rows: Array) -> dict[str, Array]:
-    return {name: np.asarray(values[rows], np.float32) for name, values in arrays.items()}
-
-
 def _unit_sum(images: Array) -> Array:
     wide = images.astype(np.float64)
     return np.asarray(wide / wide.sum((1, 2), keepdims=True), np.float32)
-
-
-def _lanes(value: Any) -> list[Any]:
-    """Split tensors, or dicts of them, into lanes."""
-    import tensorflow as tf
-
-    if isinstance(value, dict):
-        parts = {name: tf.split(tensor, LANES) for name, tensor in value.items()}
-        return [{name: parts[name][lane] for name in parts} for lane in range(LANES)]
-    return list(tf.split(value, LANES))

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.polynomial import chebyshev
 
+from astroflow.sims.fourier.chebyshev import nodes as nodes_of
+from astroflow.sims.fourier.chebyshev import to_coefficients
 from astroflow.sims.fourier.grid import ModeGrid
 from astroflow.sims.fourier.xla import settled
 from astroflow.types import Array
@@ -56,20 +57,16 @@ class Lattice:
             along, across, both = NODES[max(abs(i), abs(j))]
             across_y = abs(i) > abs(j)
             x, y = (both, both) if abs(i) == abs(j) else (along, across) if across_y else (across, along)
-            nodes.append(np.stack(np.meshgrid(_nodes(x), _nodes(y)), -1).reshape(-1, 2))
+            nodes.append(np.stack(np.meshgrid(nodes_of(x), nodes_of(y)), -1).reshape(-1, 2))
             places.append(np.full((x * y, 2), (i, j)) * float(grid.period))
             halves = [np.einsum("jy,ix->yxji", _to_terms(y)[part], _to_terms(x)[part]) for part in (slice(0, None, 2), slice(1, None, 2))]
             rows.append(np.concatenate([2 * half.reshape(x * y, -1) for half in halves], 1))
         return Lattice(np.concatenate(places), np.concatenate(nodes), np.concatenate(rows))
 
 
-def _nodes(count: int) -> Array:
-    return np.cos(np.pi * (np.arange(count) + 0.5) / count)
-
-
 def _to_terms(count: int) -> Array:
     """Return the matrix ``(TERMS, count)`` from values at nodes to Chebyshev coefficients, zero beyond `count`."""
-    return np.pad(np.linalg.inv(chebyshev.chebvander(_nodes(count), count - 1)), ((0, TERMS - count), (0, 0)))
+    return np.pad(to_coefficients(count), ((0, TERMS - count), (0, 0)))
 
 
 class Square:

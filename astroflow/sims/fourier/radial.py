@@ -27,6 +27,7 @@ from scipy import fft, special
 from scipy.interpolate import CubicSpline
 
 from astroflow.errors import ConfigError
+from astroflow.sims.fourier.chebyshev import nodes as nodes_of
 from astroflow.sims.fourier.xla import settled
 from astroflow.types import Array
 
@@ -74,7 +75,7 @@ class RadialTable:
         return _clenshaw(self.expand(shape), self._place(shape, k_squared)[0])
 
     def evaluate_with_slopes(self, shape: Any, k_squared: Any) -> tuple[Any, Any, Any]:
-        """Return G, ``dG / d shape`` and ``dG / d log k^2``."""
+        """Return G, ``dG / d shape`` and ``dG / d log k^2``, each shaped as `k_squared` ``(N, ...)``, for shapes ``(N,)``."""
         import tensorflow as tf
 
         x, log_k = self._place(shape, k_squared)
@@ -142,18 +143,18 @@ def _tabulate(
     """Take as many terms in k as the tolerance asks for, measuring the error between the nodes."""
     high = max(high, low * 1.01)  # one shape still needs a range
     span = math.log(high / low)
-    shapes = low * np.exp(span * (_nodes(SHAPE_TERMS) + 1) / 2)
+    shapes = low * np.exp(span * (nodes_of(SHAPE_TERMS) + 1) / 2)
     checks = low * np.exp(span * (np.arange(41) / 40))
     k = np.geomspace(*K_RANGE, 600)
     truth = np.array([transform(s, k) for s in checks])
     table = None
     for terms in K_TERMS:
-        x = _nodes(terms)
+        x = nodes_of(terms)
         values = np.empty((SHAPE_TERMS, terms))
         for i, s in enumerate(shapes):
             nodes = pivot(s) * ((1 + x) / (1 - x)) ** (1 / slope(s))
             values[i] = chebyshev.chebfit(x, transform(s, nodes), terms - 1)
-        coefficients = chebyshev.chebfit(_nodes(SHAPE_TERMS), values, SHAPE_TERMS - 1)
+        coefficients = chebyshev.chebfit(nodes_of(SHAPE_TERMS), values, SHAPE_TERMS - 1)
         error = 0.0
         for s, row in zip(checks, truth, strict=True):
             q = (k / pivot(s)) ** slope(s)
@@ -163,10 +164,6 @@ def _tabulate(
         if error < tolerance:
             return table
     raise ConfigError(f"no table of {K_TERMS[-1]} terms is as exact as {tolerance:g} over shapes {low} to {high}; got {error:.1e}")
-
-
-def _nodes(count: int) -> Array:
-    return np.cos(np.pi * (np.arange(count) + 0.5) / count)
 
 
 # Slopes and pivots that keep both ends of the Sersic family smooth: found by minimising the error of 28 terms.

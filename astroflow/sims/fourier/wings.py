@@ -20,7 +20,7 @@ from astroflow.sims.fourier.lattice import Square
 from astroflow.sims.fourier.xla import settled
 
 BLUR_MODE = 3
-"""Of the PSF's modes, the one at which its blur is read off."""
+"""Of the PSF's modes, the one at which its width is read off."""
 FAINTEST = 1e-2
 """A mode there is taken to be at least so large, times the PSF's flux: transforms of defocused PSFs have zeros."""
 
@@ -40,16 +40,20 @@ def blur_of(psf: Any, grid: ModeGrid) -> Blur:
     """Return the blur of PSFs ``(N, 1 or 2, Mx, My)``, see `PSFFamily.transform`.
 
     The moments of most PSFs diverge. What counts are those on the scale of the light that is blurred, the width of a ridge, so they are
-    read off low modes, as of a Gaussian: ``P(k) = P(0) exp(-i k x - k^T C k / 2)``.
+    read off low modes, as of a Gaussian: ``P(k) = P(0) exp(-i k x - k^T C k / 2)``. The shift is read off the lowest, whose phase is
+    the furthest from half a turn.
     """
     import tensorflow as tf
 
-    step, low = BLUR_MODE, float(grid.kx[BLUR_MODE])
-    modes = psf[:, :, : step + 1 : step, grid.modes - step : grid.modes + step + 1 : step]
-    size = tf.sqrt(tf.reduce_sum(modes**2, 1))  # (N, kx, ky)
+    def about(step: int) -> Any:
+        """Modes ``(N, 1 or 2, 2, 3)`` of kx and ky up to `step`."""
+        return psf[:, :, : step + 1 : step, grid.modes - step : grid.modes + step + 1 : step]
+
+    size = tf.sqrt(tf.reduce_sum(about(BLUR_MODE) ** 2, 1))  # (N, kx, ky)
     flux = size[:, 0, 1]
-    fall = -2 / low**2 * tf.math.log(tf.maximum(size / flux[:, None, None], FAINTEST))
-    phase = tf.atan2(modes[:, 1], modes[:, 0]) / -low if psf.shape[1] == 2 else tf.zeros_like(size)
+    fall = -2 / float(grid.kx[BLUR_MODE]) ** 2 * tf.math.log(tf.maximum(size / flux[:, None, None], FAINTEST))
+    lowest = about(1)
+    phase = tf.atan2(lowest[:, 1], lowest[:, 0]) / -float(grid.kx[1]) if psf.shape[1] == 2 else tf.zeros_like(size)
     return Blur(flux, phase[:, 1, 1], phase[:, 0, 2], fall[:, 1, 1], 0.25 * (fall[:, 1, 2] - fall[:, 1, 0]), fall[:, 0, 2])
 
 

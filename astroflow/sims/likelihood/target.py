@@ -13,8 +13,9 @@ import numpy as np
 
 from astroflow.errors import InputError
 from astroflow.sims.distributions import tensorflow_ops
-from astroflow.sims.fourier.engine import FourierEngine, unit_psfs
+from astroflow.sims.fourier.engine import FourierEngine
 from astroflow.sims.fourier.grid import ModeGrid
+from astroflow.sims.fourier.observed import unit_psfs
 from astroflow.sims.fourier.psf import image_transform
 from astroflow.sims.fourier.wide import wide_images
 from astroflow.sims.likelihood.pixels import Pixels

@@ -63,3 +63,20 @@ def test_faults_fail(followed_posterior, known, monkeypatch, width, shift):
     found = certified(followed_posterior, known, monkeypatch, width, shift)
     assert (found.inference == Verdict.FAILED).all()
     assert (found.model != Verdict.FAILED).mean() > 0.8, "the model is not to blame"
+
+
+def test_images_that_any_model_fits_have_no_model_verdict(followed_posterior, known):
+    """As many parameters as pixels: a stamp whose mask leaves no more of them."""
+    encoded, _ = known
+    stamps = encoded.framed.stamps[[0, 1]]
+    stamps.mask[0] = True
+    stamps.mask[0, 0, 30:32, 31:34] = False
+    found = followed_posterior.certify(followed_posterior.encode(stamps), seed=1)
+    assert found.model[0] == Verdict.NOT_APPLICABLE
+    assert found.model[1] != Verdict.NOT_APPLICABLE
+
+
+def test_of_what_is_no_number_nothing_is_said():
+    p = np.array([0.5, np.nan, 0.5, 1e-6])
+    found = certify_module._model_verdict({"chi_squared_p": p, "residual_p": np.full(4, 0.5), "dof": np.array([9, 9, 0, 9])})
+    assert list(found) == [Verdict.OK, Verdict.NOT_APPLICABLE, Verdict.NOT_APPLICABLE, Verdict.FAILED]

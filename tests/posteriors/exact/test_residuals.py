@@ -116,6 +116,17 @@ def test_directions_that_the_parameters_absorb_are_no_test(white):
     assert (normal_p(found.amplitude / found.error) == 1).all()
 
 
+def test_a_model_that_is_no_number_says_nothing_and_disturbs_no_other():
+    information = np.repeat(np.array([[2.0, 0.5], [0.5, 2.0]])[None], 3, 0)
+    score = np.array([[1.0, 2.0]] * 3)
+    alone = profile_score(information[:1], score[:1], 1)
+    information[1, 0, 1] = score[2, 1] = np.nan
+    found = profile_score(information, score, 1)
+    for name in ("p", "amplitude", "error"):
+        assert getattr(found, name)[0] == getattr(alone, name)[0]
+        assert np.isnan(getattr(found, name)[1:]).all()
+
+
 def test_the_smallest_of_several_is_corrected_for_their_number():
     p = np.random.default_rng(0).random((3, 20_000))
     found = structure_p(*p)

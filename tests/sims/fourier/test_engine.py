@@ -277,6 +277,13 @@ def test_slopes_are_gradients(kind):
     v = tf.constant(theta) / stretch
     images, slopes = engine.images_and_slopes(lambda v: v * stretch, v, *given)
     np.testing.assert_allclose(images, engine.images(v * stretch, *given), rtol=1e-5, atol=1e-5 * float(tf.reduce_max(images)))
+    wide, exact = [tf.cast(value, tf.float64) for value in given[1:4]], tf.cast(stretch, tf.float64)
+    for found, expected in zip(
+        engine.images_and_slopes(lambda v: v * exact, tf.cast(v, tf.float64), psf, *wide, grid), (images, slopes), strict=True
+    ):
+        np.testing.assert_allclose(
+            found, expected, rtol=1e-3, atol=1e-4 * float(tf.reduce_max(tf.abs(expected))), err_msg="float64 goes in"
+        )
     for weights in tf.random.stateless_normal((3, 32, 32), (1, 2))[:, None]:
         with tf.GradientTape() as tape:
             tape.watch(v)

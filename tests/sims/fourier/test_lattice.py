@@ -18,10 +18,10 @@ def light(dx, dy):
     return value, rate * (2 * dx + 0.8 * dy), rate * (0.8 * dx + 6 * dy)
 
 
-@pytest.mark.parametrize("centre", [(0.0, 0.0), (3.3, -1.7), (-20.0, 11.0)])
+@pytest.mark.parametrize(("centre", "allowed"), [((0.0, 0.0), 2e-3), ((0.05, -0.03), 2e-3), ((-0.25, 0.15), 2e-2)])
 @pytest.mark.parametrize("grid", [ModeGrid(32, 1.0), ModeGrid(64, 1.5), ModeGrid(64, 1.0, wide=True)])
-def test_pixels_and_slopes_are_the_sum_of_all_copies(grid, centre):
-    x, y = centre
+def test_pixels_and_slopes_are_the_sum_of_all_copies(grid, centre, allowed):
+    x, y = (grid.size * value for value in centre)  # what is left far from the stamp's own centre are the corners of a larger square
     square = Square(tf.constant([x, 0.0]), tf.constant([y, 0.0]), grid)
     terms = square.terms(light(*square.distances())[0])
     picture, slopes = square.to_pixels(terms[:, None])[0, 0].numpy(), square.to_slopes(terms)[0].numpy()
@@ -29,10 +29,8 @@ def test_pixels_and_slopes_are_the_sum_of_all_copies(grid, centre):
     span = range(-FURTHEST, FURTHEST + 1)
     places = [(i * grid.period, j * grid.period) for i in span for j in span if (i, j) != (0, 0)]
     truth = sum(np.array(light(pixels[None] - x - i, pixels[:, None] - y - j)) for i, j in places)
-    # what is left are the corners of a square whose centre is far from the stamp's
-    allowed = 2e-3 if max(map(abs, centre)) < grid.size / 4 else 3e-2
     assert np.abs(picture - truth[0]).max() < allowed * np.ptp(truth[0])
-    assert np.abs(slopes - truth[1:]).max() < 10 * allowed * np.abs(truth[1:]).max()
+    assert np.abs(slopes - truth[1:]).max() < 4 * allowed * np.abs(truth[1:]).max()
 
 
 def test_half_of_the_copies_are_worked_out_each_once():

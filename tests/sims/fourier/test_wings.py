@@ -69,6 +69,17 @@ def test_a_psf_blurs_and_shifts_the_copies():
     assert better < 0.03 * np.ptp(truth)
 
 
+def test_a_ring_is_not_moved():
+    """The transform of a PSF like a defocused star's is negative beyond its first zero, which is no shift."""
+    grid = ModeGrid(64, 1.0)
+    k = np.hypot(*np.meshgrid(grid.kx, grid.ky, indexing="ij"))
+    ring = special.j0(13.0 * k)
+    assert ring[3, grid.modes] < 0
+    blur = blur_of(tf.constant(np.stack([ring, np.zeros_like(ring)])[None], tf.float32), grid)
+    assert float(blur.x[0]) == float(blur.y[0]) == 0
+    assert 0 < float(blur.xx[0]) < 13.0**2
+
+
 def test_compact_galaxies_have_no_wrapped_light():
     grid = ModeGrid(32, 1.5)
     c = Sersic(*(tf.constant([v], tf.float32) for v in (1.0, 1.0, 1.0, 0.1, 0.0, 0.0, 0.0)))
