@@ -38,7 +38,7 @@ Bundle = Annotated[Path, typer.Option("--bundle", help="Trained posterior.", sho
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-def _say(lines: list[str]) -> None:
+def _say(lines: Sequence[str]) -> None:
     for line in lines:
         typer.echo(line, err=True)
 
@@ -114,6 +114,9 @@ def validate(
     simulator: Annotated[
         str | None, typer.Option(help="Validate on this forward model instead of the bundle's own.", show_default=False)
     ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="File of exact posteriors of the same forward model, to compare with.", show_default=False)
+    ] = None,
     scheduler: Scheduler = None,
     workers: Workers = None,
     as_json: AsJson = False,
@@ -123,10 +126,12 @@ def validate(
     from astroflow.pipelines.validate import validate as run_validate
 
     report = run_validate(
-        bundle, out=out, n=n, n_draws=draws, seed=seed, simulator=simulator, scheduler=scheduler, workers=workers
+        bundle, out=out, n=n, n_draws=draws, seed=seed, simulator=simulator, reference=reference, scheduler=scheduler, workers=workers
     )  # fmt: skip
     _say([*report.coverage_table(), *report.contraction_table(), *report.verdict])
-    _result([out / "validation.json", out / "calibration.png", out / "accuracy.png"], {"passed": report.passed}, as_json)
+    _result(
+        [out / "report.html", out / "validation.json", out / "calibration.png", out / "accuracy.png"], {"passed": report.passed}, as_json
+    )
 
 
 @app.command()
@@ -161,6 +166,8 @@ def infer(
     if result.population is not None:
         _say(result.population.lines())
         facts["population"] = result.population.numbers()
+    _say(result.validated)
+    facts["validated"] = list(result.validated)
     _result([result.catalog], facts, as_json)
     if result.unusable > allow_flagged * max(result.rows, 1):
         raise typer.Exit(3)

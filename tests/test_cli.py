@@ -209,17 +209,19 @@ def test_validate_prints_its_files(cli, instead):
     calls = instead("astroflow.pipelines.validate.validate", report)
     code, out, err = cli("validate", "bundle", "--out", "report", "--n", 500)
     assert (code, err) == (0, "coverage\nwidths\nok\n")
-    assert out.splitlines() == ["report/validation.json", "report/calibration.png", "report/accuracy.png"]
-    assert calls == [(Path("bundle"), {"out": Path("report"), "n": 500, "n_draws": 256, "seed": 20_000, "simulator": None} | WHERE)]
+    assert out.splitlines() == ["report/report.html", "report/validation.json", "report/calibration.png", "report/accuracy.png"]
+    assert calls == [
+        (Path("bundle"), {"out": Path("report"), "n": 500, "n_draws": 256, "seed": 20_000, "simulator": None, "reference": None} | WHERE)
+    ]
 
 
 @pytest.mark.parametrize(("allowed", "code"), [(None, 0), ("0.2", 0), ("0.05", 3)])
 def test_infer_says_when_too_much_is_unusable(cli, instead, allowed, code):
-    result = Result(catalog=Path("out/catalog"), rows=20, good=15, suspect=3, unusable=2, population=None)
+    result = Result(catalog=Path("out/catalog"), rows=20, good=15, suspect=3, unusable=2, population=None, validated=("coverage",))
     calls = instead("astroflow.pipelines.infer.infer", result)
     options = [] if allowed is None else ["--allow-flagged", allowed]
     ended, out, err = cli("infer", "survey.yaml", "--bundle", "b", "--out", "out", "--samples", "--scheduler", "tcp://host:8786", *options)
-    assert (ended, out, err) == (code, "out/catalog\n", "20 rows: 15 good, 3 suspect, 2 unusable\n")
+    assert (ended, out, err) == (code, "out/catalog\n", "20 rows: 15 good, 3 suspect, 2 unusable\ncoverage\n")
     expected = {
         "bundle": Path("b"), "out": Path("out"), "n_draws": 256, "seed": 0, "keep_samples": True, "certify": False,
         "refine_budget": 0, "rows_per_partition": 2000, "scheduler": "tcp://host:8786", "workers": None,
@@ -230,12 +232,13 @@ def test_infer_says_when_too_much_is_unusable(cli, instead, allowed, code):
 def test_infer_says_what_certified_rows_say_together(cli, instead):
     together = Result(lines=lambda: ["9 certified rows together: model passed"], numbers=lambda: {"rows": 9})
     calls = instead(
-        "astroflow.pipelines.infer.infer", Result(catalog=Path("c"), rows=9, good=9, suspect=0, unusable=0, population=together)
+        "astroflow.pipelines.infer.infer",
+        Result(catalog=Path("c"), rows=9, good=9, suspect=0, unusable=0, population=together, validated=("coverage",)),
     )
     code, out, err = cli("infer", "survey.yaml", "--bundle", "b", "--out", "out", "--certify", "--refine", "--json")
     assert calls[0][1]["refine_budget"] == 20_000
-    assert (code, json.loads(out)["population"]) == (0, {"rows": 9})
-    assert err.splitlines()[-1] == "9 certified rows together: model passed"
+    assert (code, json.loads(out)["population"], json.loads(out)["validated"]) == (0, {"rows": 9}, ["coverage"])
+    assert err.splitlines()[-2:] == ["9 certified rows together: model passed", "coverage"]
 
 
 def test_query_hands_on_its_options(cli, instead):

@@ -4,7 +4,7 @@ Start with `calibrate`, which gathers everything a validation run says into one 
 
 - One parameter at a time: `ranks` (where the truth falls among the draws), `bands` (how far chance alone goes), `coverage`,
   `sharpness`, `accuracy`, `conformal` (by what factor error bars are off).
-- All parameters together: `highest_density`, `tarp`, `log_score`, `local_c2st`.
+- All parameters together: `highest_density`, `tarp`, both of them in `joint`; `log_score`, `local_c2st`.
 - In bins of what the data say: `local`.
 - Against what is known: `reference` (exact posteriors), `two_sample` (two sets of draws), `baseline` (a plain regression),
   `comparison` and `point_accuracy` (catalogs), `residuals` (images).
@@ -25,6 +25,8 @@ from astroflow.diagnostics.conformal import conformal_factors as conformal_facto
 from astroflow.diagnostics.coverage import Coverage as Coverage
 from astroflow.diagnostics.coverage import central_coverage as central_coverage
 from astroflow.diagnostics.highest_density import density_credibility as density_credibility
+from astroflow.diagnostics.joint import JointTests as JointTests
+from astroflow.diagnostics.joint import joint_tests as joint_tests
 from astroflow.diagnostics.local import Bins as Bins
 from astroflow.diagnostics.local import LocalCalibration as LocalCalibration
 from astroflow.diagnostics.local import Outcome as Outcome

@@ -1,12 +1,13 @@
 """`calibrate`: everything a validation run says about a posterior, in one report.
 
 It takes held-out simulations, a posterior's draws for them and its log density at their true parameters, and gathers ranks, ECDFs,
-coverage, accuracy per bin of estimated S/N and the log score. The report draws nothing (see `astroflow.plots`), turns into
-strict JSON, and prints as a few lines.
+coverage, accuracy per bin of estimated S/N, the log score, tests of the joint posterior, and calibration in bins of what the data say. The
+report draws nothing (see `astroflow.plots`), turns into strict JSON, and prints as a few lines.
 """
 
 __all__ = ["CalibrationReport", "calibrate"]
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 
 from astroflow.diagnostics.accuracy import SNR_EDGES, Accuracy, accuracy
 from astroflow.diagnostics.coverage import LEVELS, Coverage, central_coverage
+from astroflow.diagnostics.joint import JointTests, joint_tests
+from astroflow.diagnostics.local import Bins, LocalCalibration, Outcome, calibrate_locally
 from astroflow.diagnostics.log_score import LogScore, log_score, log_score_gain
 from astroflow.diagnostics.ranks import (
     ECDFDifference,
@@ -34,6 +37,9 @@ KS_THRESHOLD = 0.001
 COVERAGE_TOLERANCE = 0.03
 """A parameter fails where coverage at 68 or 95 % is off by more than this, or 3.3 binomial errors if that is more (few images)."""
 JOINT = "joint"
+MARKS = {Outcome.PASSED: "ok", Outcome.FAILED: "FAIL", Outcome.UNKNOWN: "?"}
+OUTSIDE = 8.0
+"""Draws that lie outside the prior, as those of another code may, count as so many of its standard deviations out in joint tests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,10 @@ class CalibrationReport:
     """Nats per image, physical units."""
     gain: LogScore | None
     """Log score minus the baseline's; None without one."""
+    joint_tests: JointTests
+    """On the prior's scale."""
+    local: tuple[LocalCalibration, ...] = ()
+    """In bins of functions of the data; columns are those of `pit`."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,9 +80,27 @@ class CalibrationReport:
         return tuple(self._problems(i) for i in range(len(self.names)))
 
     @property
+    def miscovered(self) -> Array:
+        """``(L, P)`` bool: the coverages that are judged, at 68 and 95 %, and off."""
+        judged = np.isclose(self.coverage.levels, 0.68) | np.isclose(self.coverage.levels, 0.95)
+        off = np.abs(self.coverage.fraction - self.coverage.levels[:, None])
+        wrong = off > np.maximum(COVERAGE_TOLERANCE, 3.3 * self.coverage.error)[:, None]
+        return np.asarray(wrong & judged[:, None])
+
+    @property
+    def complete(self) -> bool:
+        """False where there were too few images for some test."""
+        local = any((found.outcome == Outcome.UNKNOWN).any() for found in self.local)
+        return not local and not (self.joint_tests.outcome == Outcome.UNKNOWN).any()
+
+    @property
     def passed(self) -> bool:
-        """True where no parameter, nor their joint distribution, has a problem, and no truth has density zero."""
-        return not any(self.problems) and not self.log_score.excluded
+        """True where nothing has a problem: no parameter, nor their joint distribution, nowhere; and no truth has density zero.
+
+        Tests that had too few images are no problem: see `complete`. An exact posterior passes at least 95 times in 100.
+        """
+        failed = (self.joint_tests.outcome == Outcome.FAILED).any() or any((found.outcome == Outcome.FAILED).any() for found in self.local)
+        return not any(self.problems) and not self.log_score.excluded and not failed
 
     def _problems(self, i: int) -> tuple[str, ...]:
         found = []
@@ -86,21 +114,23 @@ class CalibrationReport:
                 found.append(f"biased: the posterior lies too {'low' if lean > 0 else 'high'}")
         if joint:  # a central interval of a distance is no credible region
             return tuple(found)
-        judged = np.flatnonzero(np.isclose(self.coverage.levels, 0.68) | np.isclose(self.coverage.levels, 0.95))
-        off = self.coverage.fraction[judged, i] - self.coverage.levels[judged]
-        wrong = np.abs(off) > np.maximum(COVERAGE_TOLERANCE, 3.3 * self.coverage.error[judged])
-        if wrong.any():
-            kind = "too narrow (overconfident)" if off[wrong].sum() < 0 else "too wide (underconfident)"
-            shares = (f"{self.coverage.fraction[k, i]:.1%} of the truths in {self.coverage.levels[k]:.0%} intervals" for k in judged[wrong])
+        wrong = np.flatnonzero(self.miscovered[:, i])
+        if len(wrong):
+            off = self.coverage.fraction[wrong, i] - self.coverage.levels[wrong]
+            kind = "too narrow (overconfident)" if off.sum() < 0 else "too wide (underconfident)"
+            shares = (f"{self.coverage.fraction[k, i]:.1%} of the truths in {self.coverage.levels[k]:.0%} intervals" for k in wrong)
             found.append(f"{kind}: {', '.join(shares)}")
         return tuple(found)
 
     @property
     def verdict(self) -> list[str]:
-        """One line for each parameter, one for the joint distribution, one for the log score."""
+        """One line for each parameter, each test of the joint distribution, each kind of bins, and one for the log score."""
         lines = []
         for name, p, problems in zip(self.names, self.ks_p, self.problems, strict=True):
             lines.append(f"{'FAIL' if problems else 'ok':4s} {name}: KS p = {p:.2g}" + "".join(f"; {text}" for text in problems))
+        for name, p, outcome in zip(self.joint_tests.names, self.joint_tests.p, self.joint_tests.outcome, strict=True):
+            lines.append(f"{MARKS[outcome]:4s} {JOINT}, {name}: p = {p:.2g}")
+        lines += [_local_line(found) for found in self.local]
         lines.append(f"{'FAIL' if self.log_score.excluded else 'ok':4s} {self._score_line()}")
         return lines
 
@@ -137,6 +167,7 @@ class CalibrationReport:
         """Return the report as plain numbers, lists and strings; what is not finite becomes None."""
         report = {
             "passed": self.passed,
+            "complete": self.complete,
             "verdict": self.verdict,
             "images": len(self.pit),
             "draws": self.n_draws,
@@ -149,6 +180,22 @@ class CalibrationReport:
             "coverage": self.coverage._asdict(),
             "accuracy": self.accuracy._asdict() | {"bins": self.accuracy.labels},
             "log_score": self.log_score._asdict(),
+            "joint_tests": {
+                name: {"p": p, "outcome": outcome}
+                for name, p, outcome in zip(self.joint_tests.names, self.joint_tests.p, self.joint_tests.outcome, strict=True)
+            },
+            "local": [
+                {
+                    "by": found.bins.name,
+                    "edges": found.bins.edges,
+                    "images": found.n_images,
+                    "levels": found.levels,
+                    "coverage": found.coverage,
+                    "p": found.p,
+                    "outcome": found.outcome,
+                }
+                for found in self.local
+            ],
             "gain_over_baseline": None if self.gain is None else self.gain._asdict(),
         }
         return {key: _plain(value) for key, value in report.items()}
@@ -163,6 +210,9 @@ def calibrate(
     prior_sd: Array | None = None,
     *,
     baseline_log_prob: Array | None = None,
+    log_prob_draws: Array | None = None,
+    estimate: Array | None = None,
+    binnings: Sequence[Bins] = (),
     snr_edges: tuple[float, ...] = SNR_EDGES,
     bins: int = 20,
     level: float = 0.95,
@@ -186,6 +236,13 @@ def calibrate(
         ``(P,)`` the prior's standard deviation; that of the truths by default, as they are draws from it.
     baseline_log_prob : ndarray, optional
         ``(N,)`` log density of the same truths under a baseline.
+    log_prob_draws : ndarray, optional
+        ``(N, D)`` the posterior's log density at the first D of its draws, for regions of highest density.
+    estimate : ndarray, optional
+        ``(N, P)`` on the prior's scale, made from the images by anything but this posterior, such as the mean of
+        `LinearGaussianBaseline`: for TARP with points that look at the image.
+    binnings : sequence of Bins
+        Functions of the data in whose bins calibration is looked at again, see `quantile_bins`.
     snr_edges : tuple of float
         Inner edges of the S/N bins.
     bins : int
@@ -215,7 +272,30 @@ def calibrate(
         accuracy=accuracy(draws, truth, snr_estimated, sd, snr_edges=snr_edges, values=values),
         log_score=log_score(log_prob),
         gain=None if baseline_log_prob is None else log_score_gain(log_prob, baseline_log_prob),
-    )
+        joint_tests=joint_tests(
+            *(_on_prior_scale(values, parameters) for values in (draws, truth)),
+            log_prob_draws=log_prob_draws, log_prob_truth=log_prob, estimate=estimate, scale=np.ones(len(parameters)), seed=seed,
+        ),
+        local=tuple(calibrate_locally(every, (*parameters.names, JOINT), binnings)),
+    )  # fmt: skip
+
+
+def _local_line(found: LocalCalibration) -> str:
+    """Say in which bins of one kind what fails."""
+    failed, unknown = (found.outcome == outcome for outcome in (Outcome.FAILED, Outcome.UNKNOWN))
+    text = f"in {len(found.n_images)} bins of {found.bins.name}: smallest p = {np.nanmin(found.p):.2g}" if not unknown.all() else (
+        f"in bins of {found.bins.name}: not enough images"
+    )  # fmt: skip
+    for k in np.flatnonzero(failed.any(1)):
+        text += f"; {', '.join(np.array(found.names)[failed[k]])} from {found.bins.labels[k]}"
+    mark = Outcome.FAILED if failed.any() else Outcome.UNKNOWN if unknown.any() else Outcome.PASSED
+    return f"{MARKS[mark]:4s} {text}"
+
+
+def _on_prior_scale(theta: Array, parameters: Parameters) -> Array:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        u = parameters.prior.inverse(np.asarray(theta, np.float64))
+    return np.where(np.isfinite(u), np.clip(u, -OUTSIDE, OUTSIDE), OUTSIDE)
 
 
 def _median_contraction(result: Accuracy) -> Array:

@@ -14,7 +14,7 @@ Holm 1979, https://www.jstor.org/stable/4615733; Zhao et al. 2021, "Diagnostics 
 algorithms", https://arxiv.org/abs/2102.10473
 """
 
-__all__ = ["ALARM", "Bins", "LocalCalibration", "Outcome", "calibrate_locally", "holm", "quantile_bins"]
+__all__ = ["ALARM", "FEWEST", "Bins", "LocalCalibration", "Outcome", "calibrate_locally", "holm", "quantile_bins", "uniform_p"]
 
 import enum
 from collections.abc import Sequence
@@ -160,11 +160,11 @@ def _measure(values: Array, bins: Bins) -> tuple[Array, Array, Array]:
         if len(rows):
             coverage[k] = central_coverage(rows).fraction
         if len(rows) >= FEWEST:
-            p[k] = [_uniform(column) for column in rows.T]
+            p[k] = [uniform_p(column) for column in rows.T]
     return coverage, p, count
 
 
-def _uniform(column: Array) -> float:
+def uniform_p(column: Array) -> float:
     """Return the p-value that numbers are uniform: a shift moves them, a width their distances from the middle."""
     both = [stats.kstest(part, "uniform").pvalue for part in (column, np.abs(2 * column - 1))]
     return float(min(1.0, 2 * min(both)))

@@ -69,7 +69,7 @@ def demo(out: Path, *, recipe: str = "demo", workers: int | None = None) -> list
     lines.append(f"query of galaxy {table['id'][row]}: {answer.lines[0]}")
     places = {
         "posterior (bundle)": out / "bundle",
-        "calibration": out / "validation" / "calibration.png",
+        "calibration": out / "validation" / "report.html",
         "posterior catalog": out / "inference" / "catalog",
         "one galaxy": out / "query" / "corner.png",
     }

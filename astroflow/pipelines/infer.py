@@ -25,6 +25,7 @@ from astroflow.posteriors.exact.certificate import LEAST_DRAWS, likelihood_gaps
 from astroflow.posteriors.exact.population import PopulationVerdict, judge_population
 from astroflow.posteriors.exact.refine import least_budget
 from astroflow.posteriors.exact.residuals import DIRECTIONS
+from astroflow.posteriors.validated import read_validation
 from astroflow.provenance import provenance, write_json
 
 ROWS_PER_PARTITION = 2000
@@ -33,13 +34,17 @@ SCALE_TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class InferenceResult:
-    """Where a posterior catalog is, how many rows it has, by quality, and what its certificates say together where it has any."""
+    """Where a posterior catalog is, how many rows it has, by quality, and what is known of them together.
+
+    `validated` are lines that say what coverage was measured of the bundle, `population` what certificates say where there are any.
+    """
 
     catalog: Path
     rows: int
     good: int
     suspect: int
     unusable: int
+    validated: tuple[str, ...]
     population: PopulationVerdict | None = None
 
 
@@ -98,6 +103,7 @@ def infer(
     from astroflow.posteriors.bundle import load_posterior
 
     posterior = load_posterior(bundle)
+    validated = read_validation(bundle, posterior.digest)
     scale, trained = recipe.pixel_scale_arcsec, posterior.stamp.pixel_scale_arcsec
     if abs(scale / trained - 1) > SCALE_TOLERANCE:
         raise InputError(
@@ -154,7 +160,8 @@ def infer(
     clear_stages(parts)
     if totals["rows"] != source.n_rows:
         raise IncompleteError(f"{out} has {totals['rows']} of {source.n_rows} rows; run the same command again")
-    return InferenceResult(parts, **totals, population=population_of(parts) if certify else None)
+    lines = (validated,) if isinstance(validated, str) else tuple(validated.lines())
+    return InferenceResult(parts, **totals, validated=lines, population=population_of(parts) if certify else None)
 
 
 def check_draws(n_draws: int, certify: bool, refine_budget: int) -> None:

@@ -23,6 +23,7 @@ from astroflow.posteriors.exact.certificate import Certificate, Verdict, likelih
 from astroflow.posteriors.exact.certify import recertified
 from astroflow.posteriors.flags import UNUSABLE, flag_names
 from astroflow.posteriors.posterior import Posterior
+from astroflow.posteriors.validated import read_validation
 from astroflow.provenance import provenance, write_json
 from astroflow.sims.noise_correlation import read_noise_correlation
 from astroflow.sims.psf_images import tidy_psf
@@ -121,6 +122,7 @@ def query(
     except InputError as error:
         raise InputError(str(error).replace("with `hdu`", "with --psf-hdu")) from None
     posterior = load_posterior(bundle)
+    validated = read_validation(bundle, posterior.digest)
     if refine and likelihood_gaps(posterior.forward_model):
         # an answer that was asked to be exact, and is not, must not look as if it were
         raise ConfigError(
@@ -186,7 +188,8 @@ def query(
         save_figure(picture, out / "fit.png")
         files.append(out / "fit.png")
     write_json(out / "provenance.json", {"bundle": posterior.digest, "remarks": remarks, **provenance(_plain(cutout), seed)})
-    lines = [*_lines(posterior, columns, float(encoded.snr[0])), *lines]
+    measured = validated if isinstance(validated, str) else validated.line(float(encoded.snr[0]))
+    lines = [*_lines(posterior, columns, float(encoded.snr[0])), *lines, measured]
     return QueryResult(lines, bits, files, remarks)
 
 

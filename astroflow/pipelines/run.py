@@ -5,6 +5,7 @@ Every stage resumes, so running the same command again after an interruption goe
 
 __all__ = ["RunRecipe", "run"]
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ from astroflow.pipelines.infer import check_draws, infer, verify
 from astroflow.pipelines.report import ReportRecipe, report
 from astroflow.pipelines.train import train
 from astroflow.pipelines.validate import summary, validate
+from astroflow.posteriors.validated import attach_validation, read_validation
 from astroflow.provenance import provenance, write_json
 
 TAKEN = ("bundle", "bundle.checkpoint", "bundle.simulations.zarr", "validation")
@@ -135,10 +137,13 @@ def run(name: str | Path, *, out: Path, scheduler: str | None = None, workers: i
 def _validated(stage: ValidateStage, bundle: Path, digest: str, out: Path, scheduler: str | None, workers: int | None) -> list[str]:
     """Validate, unless this very validation is there already."""
     path = out / "validation.json"
-    if path.is_file():
+    if path.is_file() and (out / "report.html").is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         same = (found["bundle"], found["simulations"], found["draws"], found["provenance"]["seed"], found["simulator"])
         if same == (digest, stage.n, stage.draws, stage.seed, None):
+            if isinstance(read_validation(bundle, digest), str):  # the bundle was made anew
+                with contextlib.suppress(OSError):
+                    attach_validation(bundle, digest, found)
             return list(found["summary"])
     made = validate(bundle, out=out, n=stage.n, n_draws=stage.draws, seed=stage.seed, scheduler=scheduler, workers=workers)
     return summary(made)

@@ -5,23 +5,33 @@ __all__ = ["summary", "validate"]
 import contextlib
 import itertools
 import json
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from astroflow.diagnostics.baseline import LinearGaussianBaseline
 from astroflow.diagnostics.calibration import CalibrationReport, calibrate
 from astroflow.errors import ConfigError
+from astroflow.files import atomic_write
 from astroflow.pipelines.progress import reporter
 from astroflow.pipelines.scheduler import bounded, cluster
 from astroflow.pipelines.tasks import draw_simulations
+from astroflow.pipelines.validation_material import against_exact, data_bins, exact_posteriors, example_galaxies
+from astroflow.pipelines.validation_page import validation_page
 from astroflow.plots.calibration import plot_accuracy, plot_calibration
 from astroflow.plots.style import save_figure
 from astroflow.posteriors.bundle import load_posterior
+from astroflow.posteriors.encoded import Encoded
 from astroflow.posteriors.flags import Flag
+from astroflow.posteriors.posterior import Posterior
+from astroflow.posteriors.validated import attach_validation
 from astroflow.provenance import provenance, write_json
 from astroflow.sims.recipe import simulator_data
-from astroflow.types import Simulation
+from astroflow.types import Array, Simulation
 
 BLOCK = 100
 BASELINE_SHARE = 1.5
@@ -30,6 +40,11 @@ BASELINE_SHARE = 1.5
 LEAST_SHARED = 1000
 """A local cluster takes seconds to start; fewer simulations than this are drawn without one."""
 LEAST_SIMULATIONS, LEAST_DRAWS = 100, 32
+DENSITY_DRAWS = 64
+"""Draws at which a posterior's density is asked for: ranks among them are as good as among more."""
+NO_REFERENCE = "Not looked at: give reference posteriors of this forward model with --reference."
+MEDIAN_DRAWS = 64
+"""Draws of which medians are taken for bins."""
 
 
 def validate(
@@ -40,17 +55,20 @@ def validate(
     n_draws: int = 256,
     seed: int = 20_000,
     simulator: str | None = None,
+    reference: Path | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
 ) -> CalibrationReport:
-    """Draw fresh simulations and measure ranks, coverage, accuracy and log score of a bundle's posterior on them.
+    """Draw fresh simulations and measure on them how well a bundle's posterior is calibrated.
+
+    Validated on its own forward model, the verdict and the coverage in bins of S/N are attached to the bundle, for `infer` and `query`.
 
     Parameters
     ----------
     bundle : Path
         The trained posterior.
     out : Path
-        Folder for ``validation.json`` and the pictures.
+        Folder for ``report.html``, ``validation.json`` and the pictures.
     n : int
         Fresh simulations that are scored; half as many again train the regression on image moments that is the baseline.
     n_draws : int
@@ -59,6 +77,8 @@ def validate(
         Seeds the simulations; keep it different from the training's.
     simulator : str, optional
         Forward model to validate on, instead of the bundle's own. Needed for bundles trained on a simulator of your own Python.
+    reference : Path, optional
+        Exact posteriors of galaxies of the same forward model (`load_reference`) to compare with, which takes minutes.
     scheduler, workers : optional
         See `cluster`; a few simulations are drawn without one.
 
@@ -69,7 +89,9 @@ def validate(
     Raises
     ------
     ConfigError
-        If the simulations are those of the training, too few, or of a simulator that is not named.
+        If the simulations are those of the training, too few, or of a simulator that is not named, or if too few have a posterior.
+    InputError
+        If the reference posteriors are of another forward model.
     """
     if n < LEAST_SIMULATIONS or n_draws < LEAST_DRAWS:
         raise ConfigError(
@@ -82,29 +104,67 @@ def validate(
         reference = posterior.forward_model["reference"]
         raise ConfigError(f"this bundle was trained on {reference!r}; name it with --simulator to allow importing it")
     forward_model = simulator_data(simulator) if simulator else posterior.forward_model
+    exact = None if reference is None else exact_posteriors(reference, posterior)
     fitted = round(n * BASELINE_SHARE)
-    drawn = _drawn(forward_model, n + fitted, seed, scheduler, workers)
-    held_out, for_baseline = drawn[:n], drawn[n:]
-    encoded = posterior.encode(held_out.stamps)
-    usable = encoded.framed.usable
-    draws = posterior.sample(encoded, n_draws, seed)
-    log_prob = posterior.log_prob(held_out.theta, encoded)
-    baseline = LinearGaussianBaseline.fit(for_baseline, posterior.parameters).log_prob(held_out.theta, held_out.stamps)
-    report = calibrate(
-        draws[usable], log_prob[usable], held_out.theta[usable], encoded.snr[usable], posterior.parameters,
-        baseline_log_prob=baseline[usable], seed=seed,
-    )  # fmt: skip
-    flagged = {str(flag.name): int(((encoded.flags & flag) != 0).sum()) for flag in Flag}
+    with _noted() as troubles:
+        drawn = _drawn(forward_model, n + fitted, seed, scheduler, workers)
+        held_out, for_baseline = drawn[:n], drawn[n:]
+        encoded = posterior.encode(held_out.stamps)
+        flags, usable = encoded.flags, encoded.framed.usable
+        if usable.sum() < LEAST_SIMULATIONS:
+            raise ConfigError(f"{usable.sum()} of {n} simulations have a posterior, too few to say anything; see the flags of `infer`")
+        encoded, held_out = encoded[np.flatnonzero(usable)], held_out[usable]
+        draws = posterior.sample(encoded, n_draws, seed)
+        report = _measured(posterior, encoded, draws, held_out, for_baseline, seed)
+        compared = NO_REFERENCE if exact is None or reference is None else against_exact(posterior, exact, reference.name, seed)
+        examples = example_galaxies(posterior, encoded, draws, report)
+        figures = {"calibration": plot_calibration(report), "accuracy": plot_accuracy(report)}
     record = {
         **report.to_json(), "bundle": posterior.digest, "simulator": simulator, "simulations": n, "draws": n_draws,
-        "unusable": int((~usable).sum()), "flags": flagged, "summary": summary(report),
-        "provenance": provenance(posterior.forward_model, seed),
+        "unusable": int((~usable).sum()), "flags": {str(flag.name): int(((flags & flag) != 0).sum()) for flag in Flag},
+        "summary": summary(report), "provenance": provenance(posterior.forward_model, seed),
     }  # fmt: skip
-    save_figure(plot_calibration(report), out / "calibration.png")
-    save_figure(plot_accuracy(report), out / "accuracy.png")
+    if forward_model == posterior.forward_model:
+        try:
+            attach_validation(bundle, posterior.digest, record)
+        except OSError as error:
+            troubles.append(f"{bundle} cannot be written, so `infer` and `query` will not know of this validation ({error.strerror})")
+            warnings.warn(troubles[-1], RuntimeWarning, stacklevel=2)
+    for name, figure in figures.items():
+        save_figure(figure, out / f"{name}.png")
+    page = validation_page(report, record, figures=figures, examples=examples, reference=compared, warnings=troubles)
+    atomic_write(out / "report.html", page.encode())
     # last: `astroflow run` takes it for a sign that the rest is there
     write_json(out / "validation.json", record)
     return report
+
+
+@contextlib.contextmanager
+def _noted() -> Iterator[list[str]]:
+    """Keep a list of the warnings that come up inside, each once, and let them come up afterwards."""
+    texts: list[str] = []
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            yield texts
+    finally:
+        found = Counter((one.category.__name__, str(one.message)) for one in caught)
+        texts += [f"{kind}: {text}" + (f" ({count} times)" if count > 1 else "") for (kind, text), count in found.items()]
+        for one in caught:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def _measured(
+    posterior: Posterior, encoded: Encoded, draws: Array, held_out: Simulation, for_baseline: Simulation, seed: int
+) -> CalibrationReport:
+    regression = LinearGaussianBaseline.fit(for_baseline, posterior.parameters)
+    others = posterior.sample(encoded, MEDIAN_DRAWS, seed + 1)
+    return calibrate(
+        draws, posterior.log_prob(held_out.theta, encoded), held_out.theta, encoded.snr, posterior.parameters,
+        baseline_log_prob=regression.log_prob(held_out.theta, held_out.stamps),
+        log_prob_draws=posterior.log_prob(draws[:, :DENSITY_DRAWS], encoded), estimate=regression.mean(held_out.stamps),
+        binnings=data_bins(encoded, others, posterior.parameters), seed=seed,
+    )  # fmt: skip
 
 
 def summary(report: CalibrationReport) -> list[str]:

@@ -8,7 +8,7 @@ A bundle is a folder of four files::
     manifest.json          format, size and sha256 of each file, and the digest of them all: the bundle's identity
 
 Loading checks sizes, digests, the schema, every tensor's name and shape, then recomputes the golden answers. Nothing in a bundle is
-ever executed or unpickled. Validation results lie beside these files (``validation/``) and are no part of the identity.
+ever executed or unpickled. What a validation found out lies beside these files (`validated`) and is no part of the identity.
 """
 
 __all__ = ["BundleConfig", "build_estimator", "build_linearized", "check_free", "load_posterior", "save_bundle"]
@@ -33,6 +33,7 @@ from astroflow.posteriors.inputs import input_shapes, network_inputs
 from astroflow.posteriors.linearized import Linearization, LinearizedStage
 from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.recipe import Architecture
+from astroflow.posteriors.validated import ATTACHED
 from astroflow.sims.fourier.engine import fourier_engine
 from astroflow.sims.noise_correlation import ValuesCorrelation
 from astroflow.sims.parameters import Parameters
@@ -44,8 +45,8 @@ from astroflow.types import Array, Stamps
 FORMAT = "astroflow-bundle"
 VERSION = 2
 FILES = ("config.json", "weights.safetensors", "golden.safetensors")
-BESIDE = ("history.json", "learning_curve.png")
-"""What a training writes into the bundle's folder besides."""
+BESIDE = ("history.json", "learning_curve.png", ATTACHED)
+"""What a training, and a validation, write into the bundle's folder besides."""
 MAX_JSON = 4 * 1024**2
 MAX_WEIGHTS = 2 * 1024**3
 GOLDEN_OBJECTS, GOLDEN_DRAWS = 8, 16

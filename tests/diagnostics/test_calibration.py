@@ -3,7 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from astroflow.diagnostics import calibrate
+from astroflow.diagnostics import calibrate, quantile_bins
+from astroflow.diagnostics.known import FAULTS
+from astroflow.diagnostics.local import Outcome
 from astroflow.errors import InputError
 
 
@@ -53,6 +55,30 @@ def test_joint_fault_with_exact_marginals_is_found(problem):
     assert report.problems[:3] == ((), (), ())
     assert "far out" in report.problems[3][1]
     assert report.verdict[3].startswith("FAIL joint")
+
+
+def test_what_is_right_on_average_only_is_found_in_bins(problem):
+    faint = problem.snr < np.median(problem.snr)
+    draws = FAULTS["right on average only"](problem).draws(200)
+    arguments = (draws, problem.log_prob(), problem.truth, problem.snr, problem.parameters, np.ones(3))
+    report = calibrate(*arguments, binnings=[quantile_bins("S/N", problem.snr, 2)])
+    (found,) = report.local
+    np.testing.assert_array_equal(found.bins.which == 0, faint)
+    assert (found.outcome[:, :3] == Outcome.FAILED).all()
+    (line,) = [line for line in report.verdict if "bins of S/N" in line]
+    assert line.startswith("FAIL in 2 bins of S/N")
+    assert "a, b, c" in line
+    assert calibrate(*arguments).problems[:3] == ((), (), ()), "unseen without them"
+
+
+def test_too_few_images_for_a_bin_say_so(problem):
+    report = calibrate(
+        problem.draws()[:150], problem.log_prob()[:150], problem.truth[:150], problem.snr[:150], problem.parameters, np.ones(3),
+        binnings=[quantile_bins("S/N", problem.snr[:150])],
+    )  # fmt: skip
+    assert (report.local[0].outcome == Outcome.UNKNOWN).all()
+    assert "?    in bins of S/N: not enough images" in report.verdict
+    assert report.to_json()["local"][0]["outcome"][0][0] == "not enough data"
 
 
 def test_truths_of_density_zero_fail(problem):

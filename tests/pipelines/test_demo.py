@@ -45,6 +45,6 @@ def test_the_whole_path(recipe, tmp_path, monkeypatch):
     assert float(snr) == pytest.approx(float(table["snr"][row]), rel=0.02)
     assert "coverage of" in "\n".join(lines)
     places = [line[20:].strip() for line in lines[-4:]]
-    assert places == [str(out / p) for p in ("bundle", "validation/calibration.png", "inference/catalog", "query/corner.png")]
+    assert places == [str(out / p) for p in ("bundle", "validation/report.html", "inference/catalog", "query/corner.png")]
     assert all((tmp_path / place).exists() for place in places)
     assert {file.name for file in tmp_path.iterdir()} == {"demo", "estimator.yaml", "tiny.yaml"}

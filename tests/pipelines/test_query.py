@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from astroflow.errors import AstroflowError, BundleError, ConfigError, InputErro
 from astroflow.pipelines import query as module
 from astroflow.pipelines.query import model_picture, query
 from astroflow.posteriors.flags import Flag, flag_names
+from astroflow.posteriors.validated import attach_validation
 from astroflow.randomness import generator
 from astroflow.sims.correlation import correlated_normals, repaired
 from astroflow.sims.noise_correlation import GaussianCorrelation
@@ -110,12 +112,33 @@ def test_a_table_and_two_pictures(pictured, small_posterior):
         pixels = png_pixels(path)
         assert min(pixels.shape[:2]) > 300
         assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 200, f"{path.name} shows something"
-    assert [line.split()[0] for line in result.lines] == ["S/N", *small_posterior.parameters.names, "q", "re_circ_arcsec", "certificate:"]
-    assert "not applicable, the likelihood does not follow wings of the PSF beyond its image" in result.lines[-1]
+    assert [line.split()[0] for line in result.lines] == [
+        "S/N",
+        *small_posterior.parameters.names,
+        "q",
+        "re_circ_arcsec",
+        "certificate:",
+        "this",
+    ]
+    assert "not applicable, the likelihood does not follow wings of the PSF beyond its image" in result.lines[-2]
+    assert "was never validated" in result.lines[-1]
     assert result.remarks == []
     record = json.loads((pictured.folder / "out" / "provenance.json").read_text())
     assert record["bundle"] == small_posterior.digest
     assert record["recipe"]["x"] == str(X)
+
+
+def test_a_query_says_how_often_error_bars_of_its_like_were_right(files, small_bundle, small_posterior, tmp_path):
+    bundle = shutil.copytree(small_bundle, tmp_path / "bundle")
+    names = small_posterior.parameters.names
+    by_snr = {
+        "by": "estimated S/N", "edges": [0.1, 1e5], "images": [500], "levels": [0.68], "coverage": [[[*np.full(len(names), 0.66), 0.5]]],
+    }  # fmt: skip
+    report = {"passed": False, "complete": True, "verdict": [], "images": 500, "names": [*names, "joint"], "local": [by_snr]}
+    attach_validation(bundle, small_posterior.digest, report)
+    line = files.ask(bundle=bundle).lines[-1]
+    assert "were found NOT calibrated on 500 simulations; of 500 as bright as this one" in line
+    assert "mag 66%" in line
 
 
 def test_a_query_says_what_the_catalog_does(files, small_posterior):
@@ -360,7 +383,7 @@ def test_a_noise_map_with_the_galaxys_photons_gives_the_same_posterior(files):
 def close(one, two):
     """Every median of two answers agrees to a tenth of its error bar."""
     pattern = re.compile(r"^(\w+) +(\S+) +\+(\S+) -(\S+)")
-    matches = [[pattern.match(line) for line in result.lines[1:-1]] for result in (one, two)]
+    matches = [[pattern.match(line) for line in result.lines[1:-2]] for result in (one, two)]
     return all(abs(float(a[2]) - float(b[2])) < 0.1 * (float(b[3]) + float(b[4])) for a, b in zip(*matches, strict=True))
 
 

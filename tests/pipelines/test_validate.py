@@ -1,22 +1,41 @@
 import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import astroflow.pipelines.validate as module
-from astroflow.errors import ConfigError
+import astroflow.pipelines.validation_material as material
+from astroflow.diagnostics import calibrate_locally, pit, quantile_bins
+from astroflow.diagnostics.local import Outcome
+from astroflow.errors import ConfigError, InputError
 from astroflow.pipelines.validate import summary, validate
+from astroflow.pipelines.validation_material import against_exact, exact_posteriors
+from astroflow.posteriors.bundle import load_posterior
+from astroflow.posteriors.validated import read_validation
+
+REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference_posteriors" / "sersic_v1.npz"
 
 
 @pytest.fixture(scope="module")
-def validated(small_bundle, tmp_path_factory):
-    out = tmp_path_factory.mktemp("validated")
-    return out, validate(small_bundle, out=out, n=200, n_draws=64, seed=77)
+def bundle(small_bundle, tmp_path_factory):
+    """A copy, as a validation leaves something with the bundle."""
+    return shutil.copytree(small_bundle, tmp_path_factory.mktemp("validated") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def validated(bundle, tmp_path_factory):
+    out = tmp_path_factory.mktemp("validation")
+    return out, validate(bundle, out=out, n=200, n_draws=64, seed=77)
 
 
 def test_a_report_of_numbers_and_pictures(validated, small_posterior):
     out, report = validated
-    assert sorted(file.name for file in out.iterdir()) == ["accuracy.png", "calibration.png", "validation.json"]
+    assert sorted(file.name for file in out.iterdir()) == ["accuracy.png", "calibration.png", "report.html", "validation.json"]
     assert all((out / name).stat().st_size > 20_000 for name in ("accuracy.png", "calibration.png"))
     record = json.loads((out / "validation.json").read_text())
     assert record["bundle"] == small_posterior.digest
@@ -32,18 +51,90 @@ def test_a_report_of_numbers_and_pictures(validated, small_posterior):
     assert (np.diff(fraction, axis=0) >= 0).all()
 
 
+def test_the_page_asks_nobody_for_anything(validated):
+    page = (validated[0] / "report.html").read_text()
+    assert len(page) < 5e6
+    assert not re.findall(r"<script|@import|url\(|<link(?! rel=\"icon\" href=\"data:)", page)
+    assert set(re.findall(r"(?:src|href)=\"([^\"]{5})", page)) == {"data:"}
+    assert page.count("<img") == 3
+    for title in ("Ranks of the truth", "Coverage", "All parameters together", "Errors and warnings", "Methods, versions and references"):
+        assert f"<h2>{title}</h2>" in page
+
+
+def test_what_was_measured_is_attached_to_the_bundle(bundle, validated, small_posterior):
+    attached = read_validation(bundle, small_posterior.digest)
+    report = validated[1]
+    assert attached.passed == report.passed
+    np.testing.assert_array_equal(attached.coverage, report.local[0].coverage[..., :-1])
+    assert load_posterior(bundle).digest == small_posterior.digest, "it is no part of the identity"
+    assert "never validated" in read_validation(bundle, "another")
+
+
+def test_bins_are_of_the_data(validated):
+    names = [found.bins.name for found in validated[1].local]
+    assert names[:3] == ["estimated S/N", "median re_arcsec", "median n"]
+    assert all((found.n_images.sum() == len(validated[1].pit)) for found in validated[1].local)
+
+
+def test_exact_posteriors_of_another_forward_model_are_refused(bundle, tmp_path):
+    with pytest.raises(InputError, match="of another forward model: its stamp is"):
+        validate(bundle, out=tmp_path, n=100, n_draws=64, seed=77, reference=REFERENCE)
+    reference = load_posterior(REFERENCE.parents[1] / "reference_bundle")
+    assert len(exact_posteriors(REFERENCE, reference)) == 60
+    other = replace(reference, forward_model=reference.forward_model | {"psf": {"kind": "moffat", "fwhm_arcsec": 0.9}})
+    with pytest.raises(InputError, match="of another forward model: its psf is"):
+        exact_posteriors(REFERENCE, other)
+
+
+def test_exact_posteriors_are_told_from_the_networks(small_posterior, small_simulator, monkeypatch):
+    """A few galaxies, one of them unusable; draws of the posterior itself stand in for exact ones, those of one galaxy moved."""
+    monkeypatch.setattr(material, "c2st", lambda draws, exact, seed: float(abs(draws[:, 0].mean() - exact[:, 0].mean()) > 1))
+    stamps = small_simulator.draw(np.arange(4), seed=3).stamps
+    mask = stamps.mask.copy()
+    mask[3] = True
+    stamps = replace(stamps, mask=mask)
+    theta = small_posterior.sample(stamps, 200, 1)
+    u = small_posterior.parameters.prior.inverse(theta.astype(np.float64))
+    u[1, :, 0] += 5
+    exact = SimpleNamespace(stamps=stamps, theta=theta, u=u, simulator=small_simulator)
+    found = against_exact(small_posterior, exact, "file", seed=2)
+    assert (found.unusable, found.c2st.tolist()) == (1, [0.0, 1.0, 0.0])
+    assert found.wasserstein.shape == (3, len(small_posterior.parameters))
+
+
+def test_bins_of_medians_raise_no_alarm_where_nothing_was_learned():
+    """A posterior that is the prior is exact where images say nothing; medians of the ranked draws themselves would fail it."""
+    rng = np.random.default_rng(4)
+    truth, draws, others = rng.normal(size=2000), rng.normal(size=(2000, 32)), rng.normal(size=(2000, 32))
+    values = pit(draws[..., None], truth[:, None])
+    outcomes = [calibrate_locally(values, ["a"], [quantile_bins("median", np.median(d, 1))])[0].outcome for d in (others, draws)]
+    assert (outcomes[0] == Outcome.PASSED).all()
+    assert (outcomes[1] == Outcome.FAILED).any()
+
+
+def test_a_bundle_that_cannot_be_written_is_said_so(bundle, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module, "attach_validation", refuse)
+    with pytest.warns(RuntimeWarning, match="will not know of this validation"):
+        validate(bundle, out=tmp_path, n=100, n_draws=32, seed=78)
+    assert "Permission denied" in (tmp_path / "report.html").read_text()
+
+
 def test_a_spoilt_bundle_does_not_pass(other_bundle, validated, tmp_path):
-    report = validate(other_bundle, out=tmp_path, n=200, n_draws=64, seed=77)
+    other = shutil.copytree(other_bundle, tmp_path / "bundle")
+    report = validate(other, out=tmp_path, n=200, n_draws=64, seed=77)
     assert not report.passed
     assert any(line.startswith("FAIL") for line in report.verdict)
     assert report.log_score.mean < validated[1].log_score.mean
     assert json.loads((tmp_path / "validation.json").read_text())["passed"] is False
 
 
-def test_workers_draw_the_same_simulations(small_bundle, validated, tmp_path, monkeypatch):
+def test_workers_draw_the_same_simulations(bundle, validated, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LEAST_SHARED", 0)
     monkeypatch.setattr(module, "BLOCK", 30)
-    shared = validate(small_bundle, out=tmp_path, n=200, n_draws=64, seed=77, workers=2)
+    shared = validate(bundle, out=tmp_path, n=200, n_draws=64, seed=77, workers=2)
     np.testing.assert_array_equal(shared.pit, validated[1].pit)
 
 

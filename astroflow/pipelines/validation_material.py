@@ -1,0 +1,105 @@
+"""What a validation looks at besides ranks: bins of what the data say, galaxies to show, and exact posteriors to compare with."""
+
+__all__ = ["EXAMPLES", "against_exact", "data_bins", "example_galaxies", "exact_posteriors"]
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from astroflow.diagnostics.calibration import CalibrationReport
+from astroflow.diagnostics.local import Bins, quantile_bins
+from astroflow.diagnostics.reference import ReferencePosteriors, load_reference, wasserstein
+from astroflow.diagnostics.two_sample import c2st
+from astroflow.errors import AstroflowError, InputError
+from astroflow.pipelines.validation_page import Example, ReferenceScore
+from astroflow.posteriors.encoded import Encoded
+from astroflow.posteriors.posterior import Posterior
+from astroflow.posteriors.validated import BY_SNR
+from astroflow.sims.parameters import Parameters
+from astroflow.sims.recipe import simulator_from_data
+from astroflow.types import Array
+
+EXAMPLES = 4
+"""Galaxies of each kind on the page."""
+FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
+
+
+def data_bins(encoded: Encoded, other_draws: Array, parameters: Parameters) -> list[Bins]:
+    """Sort galaxies by what the data say: estimated S/N, posterior medians of sizes and profiles, the PSF's width, the masked share.
+
+    Medians are of `other_draws` ``(N, S, P)`` than those that are ranked: where a median happens to be high, the truth's rank among
+    the very draws that it is of is low, and an exact posterior would fail.
+    """
+    stamps = encoded.framed.stamps
+    by: dict[str, Array] = {BY_SNR: encoded.snr}
+    for k, member in enumerate(parameters.members):
+        if member.spin == 0 and not member.ucd.startswith("phot.mag"):
+            by[f"median {member.name}"] = np.median(other_draws[..., k], axis=1)
+    # as wide as a Gaussian of the same moments, pixel included
+    by["PSF width [arcsec]"] = FWHM_PER_SIGMA * encoded.framed.measured_psfs["sigma"] * stamps.stamp_scale_arcsec
+    by["masked share"] = stamps.mask.mean((1, 2, 3))
+    binnings = [quantile_bins(name, values) for name, values in by.items()]
+    return [bins for bins in binnings if len(bins.edges) > 2 or bins.name == BY_SNR]
+
+
+def example_galaxies(posterior: Posterior, encoded: Encoded, draws: Array, report: CalibrationReport) -> Example | str:
+    """Draw the galaxies whose truth lies deepest inside the joint posterior, and furthest out; or say why there are none.
+
+    Only galaxies on pixels that are not binned: their models are exact as drawn.
+    """
+    if "reference" in posterior.forward_model:
+        return "None could be drawn: the bundle's forward model is Python code."
+    order = np.argsort(report.pit[:, -1], kind="stable")
+    order = order[encoded.framed.stamps.binning[order] == 1]
+    if len(order) < 2 * EXAMPLES:
+        return f"Fewer than {2 * EXAMPLES} galaxies on pixels that are not binned."
+    rows = np.concatenate([order[:EXAMPLES], order[: -EXAMPLES - 1 : -1]])
+    framed, means = encoded.framed[rows], draws[rows].mean(1, dtype=np.float64)
+    for axis, name in enumerate(("dx_arcsec", "dy_arcsec")):
+        if name in posterior.parameters.names:
+            means[:, posterior.parameters.names.index(name)] -= framed.shift_arcsec[:, axis]
+    try:
+        model = simulator_from_data(posterior.forward_model).render(means, framed.stamps)
+    except AstroflowError as error:
+        return f"None could be drawn: {error}"
+    lines = zip(framed.stamps.ids.tolist(), encoded.snr[rows].tolist(), report.pit[rows, -1].tolist(), strict=True)
+    captions = [f"{i}: S/N {snr:.0f}\nrank {rank:.3f}" for i, snr, rank in lines]
+    return Example(framed.stamps, model, captions, np.repeat([False, True], EXAMPLES))
+
+
+def exact_posteriors(file: Path, posterior: Posterior) -> ReferencePosteriors:
+    """Load exact posteriors that a bundle can be compared with.
+
+    Raises
+    ------
+    InputError
+        If they are of other parameters, stamps, priors, PSFs or noise.
+    """
+    exact = load_reference(file)
+    if "reference" in posterior.forward_model:
+        raise InputError(f"{file} cannot be compared with: the bundle's forward model is Python code")
+    own = simulator_from_data(posterior.forward_model)
+    pairs = {
+        "parameters": (exact.names, posterior.parameters.names),
+        "stamp": (exact.simulator.stamp, posterior.stamp),
+        "prior": (exact.simulator.parameters.prior, posterior.parameters.prior),
+        "psf": (exact.simulator.psf, own.psf),
+        "noise": (exact.simulator.noise, own.noise),
+    }
+    for what, (theirs, ours) in pairs.items():
+        if theirs != ours:
+            raise InputError(f"{file} holds exact posteriors of another forward model: its {what} is {theirs}, that of the bundle {ours}")
+    return exact
+
+
+def against_exact(posterior: Posterior, exact: ReferencePosteriors, file: str, seed: int) -> ReferenceScore | str:
+    """Compare a posterior's draws with exact ones, galaxy by galaxy."""
+    draws = posterior.sample(exact.stamps, exact.theta.shape[1], seed)
+    usable = np.isfinite(draws).all((1, 2))
+    if not usable.any():
+        return f"None of the galaxies of {file} has a posterior."
+    draws, theta, u = draws[usable], exact.theta[usable], exact.u[usable]
+    prior = exact.simulator.parameters.prior
+    scores = [c2st(prior.inverse(ours.astype(np.float64)), theirs, seed=seed) for ours, theirs in zip(draws, u, strict=True)]
+    return ReferenceScore(file, np.array(scores), wasserstein(draws, theta), int((~usable).sum()))

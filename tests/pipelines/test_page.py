@@ -1,0 +1,37 @@
+"""Pages for people: what is written on them is text, never markup of its own."""
+
+from xml.etree import ElementTree
+
+import pytest
+from matplotlib.figure import Figure
+
+from astroflow.pipelines.page import badge, bullets, document, listing, paragraph, picture, section, table
+
+NASTY = '<b>&"</b>'
+
+
+def parsed(fragment):
+    return ElementTree.fromstring(f"<div>{fragment}</div>")
+
+
+@pytest.mark.parametrize(
+    "fragment",
+    [
+        paragraph(NASTY, NASTY), bullets([NASTY]), listing(NASTY), badge("bad", NASTY, NASTY), section(NASTY, paragraph("text")),
+        table(NASTY, (NASTY, "b"), [(NASTY, ("good", NASTY))]), table(NASTY, ("", ""), [(NASTY, "1")], words=True),
+    ],
+)  # fmt: skip
+def test_text_is_text(fragment):
+    assert NASTY in "".join(parsed(fragment).itertext())
+
+
+def test_cells_say_what_they_are():
+    cells = parsed(table("widths", ("", "mag"), [("a", ("bad", "7"))])).findall(".//td")
+    assert [(cell.get("class"), cell.text) for cell in cells] == [(None, "a"), ("bad", "7")]
+
+
+def test_a_page_holds_its_pictures(tmp_path):
+    page = document("a <title>", [picture(Figure(figsize=(1, 1)), 'of "nothing"')])
+    assert "<title>a &lt;title&gt;</title>" in page
+    assert 'alt="of &quot;nothing&quot;" src="data:image/png;base64,' in page
+    assert "http" not in page

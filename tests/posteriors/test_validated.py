@@ -1,0 +1,62 @@
+import json
+
+import numpy as np
+import pytest
+
+from astroflow.posteriors.validated import ATTACHED, attach_validation, read_validation
+
+REPORT = {
+    "passed": True, "complete": True, "verdict": ["ok"], "images": 300, "names": ["mag", "n", "joint"],
+    "local": [
+        {"by": "median n", "edges": [0, 1], "images": [300], "levels": [0.68], "coverage": [[[0.1, 0.1, 0.1]]]},
+        {
+            "by": "estimated S/N", "edges": [5.0, 20.0, 90.0], "images": [200, 100], "levels": [0.5, 0.68, 0.95],
+            "coverage": [[[0.5, 0.5, 0.5], [0.66, 0.70, 0.6], [0.9, 0.9, 0.9]], [[0.5, 0.5, 0.5], [0.61, 0.68, 0.6], [0.9, 0.9, 0.9]]],
+        },
+    ],
+}  # fmt: skip
+
+
+def test_objects_are_told_what_was_measured_of_their_like(tmp_path):
+    attach_validation(tmp_path, "abc", REPORT)
+    found = read_validation(tmp_path, "abc")
+    assert found.coverage.shape == (2, 3, 2)
+    faint, bright = found.line(12.0), found.line(90.0)
+    assert "were found calibrated on 300 simulations; of 200 as bright as this one (S/N 5 to 20)" in faint
+    assert "68% intervals held the truth: mag 66%, n 70% (chance +-3.3%)" in faint
+    assert "of 100 as bright as this one (S/N 20 to 90)" in bright
+    assert "this object is outside" in found.line(91.0)
+    assert found.line(float("nan")).endswith("on 300 simulations")
+    assert found.lines()[2] == "  S/N 20 to 90 (100): 61% to 68%"
+
+
+@pytest.mark.parametrize(
+    ("passed", "complete", "words"),
+    [(True, False, "calibrated, as far as so few tell, on 300"), (False, True, "NOT calibrated on"), (False, False, "NOT calibrated on")],
+)
+def test_verdicts_are_told_in_words(tmp_path, passed, complete, words):
+    attach_validation(tmp_path, "abc", REPORT | {"passed": passed, "complete": complete})
+    found = read_validation(tmp_path, "abc")
+    assert words in found.line(12.0)
+    assert words in found.lines()[0]
+
+
+def test_what_is_attached_to_another_bundle_is_not_read(tmp_path):
+    assert "never validated" in read_validation(tmp_path, "abc")
+    attach_validation(tmp_path, "abc", REPORT)
+    assert "never validated" in read_validation(tmp_path, "def")
+
+
+@pytest.mark.parametrize("spoil", [lambda r: r.pop("edges"), lambda r: r.update(edges=[1.0]), lambda r: r.update(coverage="much")])
+def test_what_cannot_be_read_is_named_and_stops_nobody(tmp_path, spoil):
+    attach_validation(tmp_path, "abc", REPORT)
+    record = json.loads((tmp_path / ATTACHED).read_text())
+    spoil(record)
+    (tmp_path / ATTACHED).write_text(json.dumps(record))
+    assert "coverage.json cannot be read" in read_validation(tmp_path, "abc")
+
+
+def test_coverage_survives_the_way(tmp_path):
+    attach_validation(tmp_path, "abc", REPORT)
+    expected = np.array(REPORT["local"][1]["coverage"])[..., :2]
+    np.testing.assert_array_equal(read_validation(tmp_path, "abc").coverage, expected)
