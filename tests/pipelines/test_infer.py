@@ -323,7 +323,8 @@ def test_the_commands_speak_in_exit_codes(copied, survey, small_bundle, capsys):
     printed = capsys.readouterr()
     facts = json.loads(printed.out)
     assert (facts["rows"], facts["unusable"]) == (60, 2)
-    assert printed.err.splitlines()[-1].endswith("2 unusable")
+    assert printed.err.splitlines()[-2].endswith("2 unusable")
+    assert facts["validated"] == [printed.err.splitlines()[-1]]
     assert command("verify", copied) == 0
     part(copied, 1).unlink()
     assert command("verify", copied) == 4
