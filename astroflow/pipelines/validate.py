@@ -126,7 +126,8 @@ def validate(
     }  # fmt: skip
     if forward_model == posterior.forward_model:
         try:
-            attach_validation(bundle, posterior.digest, record)
+            if not attach_validation(bundle, posterior.digest, record):
+                troubles.append(f"a validation of more simulations stays attached to {bundle}, not this one")
         except OSError as error:
             troubles.append(f"{bundle} cannot be written, so `infer` and `query` will not know of this validation ({error.strerror})")
             warnings.warn(troubles[-1], RuntimeWarning, stacklevel=2)

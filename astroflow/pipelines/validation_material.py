@@ -36,8 +36,8 @@ def data_bins(encoded: Encoded, other_draws: Array, parameters: Parameters) -> l
     for k, member in enumerate(parameters.members):
         if member.spin == 0 and not member.ucd.startswith("phot.mag"):
             by[f"median {member.name}"] = np.median(other_draws[..., k], axis=1)
-    # as wide as a Gaussian of the same moments, pixel included
-    by["PSF width [arcsec]"] = FWHM_PER_SIGMA * encoded.framed.measured_psfs["sigma"] * stamps.stamp_scale_arcsec
+    # as wide as a Gaussian of the same moments
+    by["PSF width, pixel included [arcsec]"] = FWHM_PER_SIGMA * encoded.framed.measured_psfs["sigma"] * stamps.stamp_scale_arcsec
     by["masked share"] = stamps.mask.mean((1, 2, 3))
     binnings = [quantile_bins(name, values) for name, values in by.items()]
     return [bins for bins in binnings if len(bins.edges) > 2 or bins.name == BY_SNR]

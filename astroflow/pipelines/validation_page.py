@@ -225,9 +225,14 @@ def _local(report: CalibrationReport) -> str:
             "images say nothing.",
             "How to read it.",
         ),
-        *(_local_table(found, level) for found in report.local for level in SHOWN_LEVELS),
+        *(_local_table(found, level) for found in report.local if _judged(found) for level in SHOWN_LEVELS),
+        *(paragraph(f"Not enough data: bins of {found.bins.name}.") for found in report.local if not _judged(found)),
         paragraph("Train with more galaxies like those of the bin that fails, or use the linearised stage for bright ones.", "What to do."),
     )
+
+
+def _judged(found: LocalCalibration) -> bool:
+    return bool((found.outcome != Outcome.UNKNOWN).any())
 
 
 def _local_table(found: LocalCalibration, level: float) -> str:
@@ -288,8 +293,9 @@ def _examples(examples: Example | str) -> str:
     return section(
         title,
         paragraph(
-            "Image, model at the posterior means, and residual from -5 to 5 sigma. First those whose truth lies deepest inside the joint "
-            "posterior, then, in red, those whose truth lies furthest out. Among many galaxies some are far out by chance.",
+            "Image, model at the posterior means, and residual from -5 to 5 sigma; masked pixels are brown. First those whose truth lies "
+            "deepest inside the joint posterior, then, in orange with a star, those whose truth lies furthest out. Among many galaxies "
+            "some are far out by chance.",
             "What it shows.",
         ),
         picture(figure, "Galaxies whose truth is least and most surprising", dpi=90),
@@ -338,9 +344,10 @@ def _methods(report: CalibrationReport, record: Mapping[str, Any]) -> str:
         "2018), marginally and for the Mahalanobis distance of the truth, were compared with a uniform distribution by Kolmogorov-Smirnov "
         "tests and, "
         "graphically, within simultaneous bands (Säilynoja et al. 2022). Joint posteriors were tested by "
-        f"{' and '.join(report.joint_tests.names)} (Hyndman 1996; Lemos et al. 2023). The uniformity of ranks was tested again in bins of "
-        f"{', '.join(found.bins.name for found in report.local)}, all of them together by Holm's (1979) rule."
+        f"{' and '.join(report.joint_tests.names)} (Hyndman 1996; Lemos et al. 2023)."
     )
+    if judged := [found.bins.name for found in report.local if _judged(found)]:
+        text += f" The uniformity of ranks was tested again in bins of {', '.join(judged)}, all of them together by Holm's (1979) rule."
     return section(
         "Methods, versions and references",
         paragraph(text, "To paste."),

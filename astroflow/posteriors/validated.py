@@ -58,9 +58,13 @@ class Validated:
 
     def lines(self) -> list[str]:
         """Say what was measured, bin by bin."""
-        lines = [f"{self._verdict()}; {SHOWN:.0%} intervals held the truth, from the lowest parameter to the highest:"]
+        lines = [f"{self._verdict()}; {SHOWN:.0%} intervals held the truth, parameter by parameter,"]
         for k, (count, shares) in enumerate(zip(self.n_images, self._shown(), strict=True)):
-            lines.append(f"  S/N {self.edges[k]:.3g} to {self.edges[k + 1]:.3g} ({count}): {shares.min():.0%} to {shares.max():.0%}")
+            chance = np.sqrt(SHOWN * (1 - SHOWN) / max(int(count), 1))
+            lines.append(
+                f"  of {count} of S/N {self.edges[k]:.3g} to {self.edges[k + 1]:.3g}: in {shares.min():.0%} to {shares.max():.0%} of cases "
+                f"(chance +-{chance:.1%})"
+            )
         return lines
 
     def _verdict(self) -> str:
@@ -71,14 +75,22 @@ class Validated:
         return np.asarray(self.coverage[:, int(np.argmin(np.abs(self.levels - SHOWN)))])
 
 
-def attach_validation(bundle: Path, digest: str, report: Mapping[str, Any]) -> None:
+def attach_validation(bundle: Path, digest: str, report: Mapping[str, Any]) -> bool:
     """Write what a report (`CalibrationReport.to_json`) says of a bundle of a given digest into its folder.
+
+    Returns
+    -------
+    bool
+        False where a report of more simulations is there already, which is kept.
 
     Raises
     ------
     OSError
         If the folder cannot be written.
     """
+    there = read_validation(bundle, digest)
+    if isinstance(there, Validated) and there.simulations > report["images"]:
+        return False
     by_snr = next(found for found in report["local"] if found["by"] == BY_SNR)
     names = list(report["names"][:-1])
     record = {
@@ -87,6 +99,7 @@ def attach_validation(bundle: Path, digest: str, report: Mapping[str, Any]) -> N
         "coverage": [[row[: len(names)] for row in one] for one in by_snr["coverage"]],
     }  # fmt: skip
     write_json(bundle / ATTACHED, record)
+    return True
 
 
 def read_validation(bundle: Path, digest: str) -> Validated | str:

@@ -27,7 +27,7 @@ def test_objects_are_told_what_was_measured_of_their_like(tmp_path):
     assert "of 100 as bright as this one (S/N 20 to 90)" in bright
     assert "this object is outside" in found.line(91.0)
     assert found.line(float("nan")).endswith("on 300 simulations")
-    assert found.lines()[2] == "  S/N 20 to 90 (100): 61% to 68%"
+    assert found.lines()[2] == "  of 100 of S/N 20 to 90: in 61% to 68% of cases (chance +-4.7%)"
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,15 @@ def test_what_is_attached_to_another_bundle_is_not_read(tmp_path):
     assert "never validated" in read_validation(tmp_path, "abc")
     attach_validation(tmp_path, "abc", REPORT)
     assert "never validated" in read_validation(tmp_path, "def")
+
+
+def test_fewer_simulations_do_not_replace_more(tmp_path):
+    assert attach_validation(tmp_path, "abc", REPORT)
+    assert not attach_validation(tmp_path, "abc", REPORT | {"images": 299, "passed": False})
+    assert read_validation(tmp_path, "abc").passed
+    assert attach_validation(tmp_path, "abc", REPORT | {"passed": False})
+    assert not read_validation(tmp_path, "abc").passed
+    assert attach_validation(tmp_path, "def", REPORT | {"images": 100})
 
 
 @pytest.mark.parametrize("spoil", [lambda r: r.pop("edges"), lambda r: r.update(edges=[1.0]), lambda r: r.update(coverage="much")])

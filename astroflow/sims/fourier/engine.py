@@ -328,7 +328,7 @@ class FourierEngine:
                 return grid.to_pixels(family.transform(arrays, grid), offset[:, 0], offset[:, 1], side)
 
             key = (group.family, group.grid, side, "star")
-            draw = self._compiled.setdefault(key, tf.function(star, jit_compile=True, autograph=False))
+            draw = self._compiled.setdefault(key, tf.function(functools.partial(star), jit_compile=True, autograph=False))
             for some, rows in batches(group.rows):
                 stars[group.rows[some]] = draw(rows_of(group.arrays, rows)).numpy()[: len(some)]
         return _unit_sum(stars)
