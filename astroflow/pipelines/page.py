@@ -33,7 +33,7 @@ p, li { max-width: 55rem } p { margin: .5rem 0 } img { max-width: 100%; height: 
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
 th, td { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
 th:first-child, td:first-child { text-align: left } caption { text-align: left; font-weight: 600; padding: .3rem 0; white-space: nowrap }
-.words td { text-align: left; white-space: normal; overflow-wrap: anywhere }
+.words :is(th, td) { text-align: left; white-space: normal; overflow-wrap: anywhere }
 .good { color: var(--good) } .bad { color: var(--bad); font-weight: 700 } .open { color: var(--open) }
 .verdict { border-left: .4rem solid; padding: .6rem 1rem; background: var(--soft); margin: 1rem 0 }
 .verdict strong { font-size: 1.25rem }
