@@ -85,7 +85,9 @@ def load_reference(path: str | Path) -> ReferencePosteriors:
     except FileNotFoundError as error:
         raise InputError(f"no file of reference posteriors at {path}") from error
     except (KeyError, ValueError, OSError) as error:
-        raise InputError(f"{path} is no file of reference posteriors: {error}. benchmarks/reference_posteriors.py makes one") from error
+        # NumPy takes whatever it does not know for a pickle, and advises to trust it
+        why = "it is no NumPy archive" if "pickle" in str(error) else error
+        raise InputError(f"{path} is no file of reference posteriors: {why}. benchmarks/reference_posteriors.py makes one") from error
     return ReferencePosteriors(simulator, stamps, theta=simulator.parameters.prior.forward(u), u=u, about=about, **figures)
 
 

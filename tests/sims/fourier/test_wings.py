@@ -27,10 +27,12 @@ def brightness(c, dx, dy):
 
 
 @pytest.mark.parametrize(
-    ("n", "re", "e1", "e2"),
-    [(6.0, 10.0, 0.3, -0.4), (6.0, 10.0, 0.0, 0.0), (4.0, 9.0, -0.6, 0.1), (2.0, 14.0, 0.1, 0.5), (4.0, 9.0, 0.0, 0.8)],
-)
-def test_the_light_of_all_copies(n, re, e1, e2):
+    ("n", "re", "e1", "e2", "everywhere"),
+    [(6.0, 10.0, 0.3, -0.4, True), (6.0, 10.0, 0.0, 0.0, True), (4.0, 9.0, -0.6, 0.1, True), (2.0, 14.0, 0.1, 0.5, True),
+     (4.0, 9.0, 0.0, 0.8, False)],
+)  # fmt: skip
+def test_the_light_of_all_copies(n, re, e1, e2, everywhere):
+    """To a hundredth of itself everywhere; on the narrowest ridges to a two-hundredth of the brightest place."""
     grid = ModeGrid(64, 1.5)
     c = Sersic(*(tf.constant([v], tf.float32) for v in (100.0, re, n, e1, e2, 0.7, -1.2)))
     found = wrapped_light([ellipse(c)], SHARP, grid).numpy()[0]
@@ -41,7 +43,8 @@ def test_the_light_of_all_copies(n, re, e1, e2):
     places = np.array([(0, 0), (63, 0), (31, 32), (63, 63), (5, 40)])
     x, y = places.T - 31.5 - np.array([[0.7], [-1.2]])
     truth = np.array([brightness(c, (px - j)[others], (py - i)[others]).sum() for px, py in zip(x, y, strict=True)])
-    assert np.abs(found[places[:, 1], places[:, 0]] - truth).max() < 0.005 * truth.max() + 1e-7 * peak
+    allowed = 0.01 * truth if everywhere else 0.005 * truth.max()
+    assert (np.abs(found[places[:, 1], places[:, 0]] - truth) < allowed + 1e-7 * peak).all()
 
 
 def test_a_psf_blurs_and_shifts_the_copies():
