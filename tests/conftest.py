@@ -103,3 +103,28 @@ def small_posterior(small_bundle):
     from astroflow.posteriors.bundle import load_posterior
 
     return load_posterior(small_bundle)
+
+
+@pytest.fixture(scope="session")
+def small_ensemble(small_posterior, small_simulator):
+    """The posterior in `small_bundle` as one of two members; the other's weights are a little off. No training, but all else is there."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from astroflow.posteriors.ensemble import build_any_estimator
+    from astroflow.posteriors.familiarity import Familiarity
+    from astroflow.posteriors.inputs import network_inputs
+    from astroflow.posteriors.recipe import EnsembleRecipe
+
+    one, rng = small_posterior.estimator, np.random.default_rng(3)
+    architecture = one.architecture.model_copy(update={"epistemic": EnsembleRecipe(members=2)})
+    both = build_any_estimator(architecture, one.shapes, one.target, one.dimensions, one.auxiliary)
+    both.keep(0, one)
+    other = both.member(0)
+    for v in other.trainable_variables:
+        v.assign_add(0.05 * np.std(v) * rng.normal(size=v.shape))
+    both.keep(1, other)
+    stamps = small_simulator.draw(np.arange(300), seed=77).stamps
+    context, _ = both.encode(network_inputs(stamps))
+    return replace(small_posterior, estimator=both, familiarity=Familiarity.of(stamps, context))

@@ -7,6 +7,7 @@ null is never a NaN, a zero or a fill value.
 
 __all__ = [
     "CERTIFICATE",
+    "ENSEMBLE",
     "REFINED",
     "OutputColumn",
     "RowInfo",
@@ -128,6 +129,17 @@ CERTIFICATE = (
 )
 """Columns of `Posterior.certify`, and of which posterior."""
 
+ENSEMBLE = (
+    OutputColumn(
+        "disagreement",
+        "float32",
+        "",
+        "stat.value",
+        "Ensemble: mutual information of a draw of the network's own posterior and the member it is from, nats; 0 where members agree",
+    ),
+)
+"""Columns of posteriors that are mixtures of several networks."""
+
 REFINED = (
     OutputColumn(
         "refined", "int8", "", "meta.code", "1 resampled, 2 drawn anew and resampled; amortized draws: 0 tried in vain, -1 not tried"
@@ -139,7 +151,13 @@ REFINED = (
 
 
 def posterior_columns(
-    parameters: Parameters, *, string_ids: bool = False, samples: bool = False, certified: bool = False, refined: bool = False
+    parameters: Parameters,
+    *,
+    string_ids: bool = False,
+    samples: bool = False,
+    ensemble: bool = False,
+    certified: bool = False,
+    refined: bool = False,
 ) -> list[OutputColumn]:
     """Describe the columns of a posterior catalog, in their order.
 
@@ -151,6 +169,8 @@ def posterior_columns(
         The catalog's ids are strings, not integers.
     samples : bool
         Add a column of posterior draws.
+    ensemble : bool
+        Add the column that says how much the members of an ensemble contradict each other.
     certified : bool
         Add the columns of certificates.
     refined : bool
@@ -206,6 +226,7 @@ def posterior_columns(
         OutputColumn("note", "string", "", "meta.note", "Why the row is unusable, in a sentence"),
         OutputColumn("bundle", "string", "", "meta.id", "Digest of the trained posterior that made the row"),
     ]
+    columns += ENSEMBLE if ensemble else ()
     columns += CERTIFICATE if certified else ()
     columns += REFINED if refined else ()
     if samples:
@@ -250,8 +271,8 @@ def build_posterior_table(
     ids = np.asarray(rows.ids)
     n = len(ids)
     columns = posterior_columns(
-        parameters, string_ids=ids.dtype.kind == "U", samples=samples is not None, certified="ess_fraction" in summary,
-        refined="refined" in summary,
+        parameters, string_ids=ids.dtype.kind == "U", samples=samples is not None, ensemble="disagreement" in summary,
+        certified="ess_fraction" in summary, refined="refined" in summary,
     )  # fmt: skip
     unusable = (np.asarray(rows.flags, np.int64) & UNUSABLE) != 0
     given: dict[str, Any] = {

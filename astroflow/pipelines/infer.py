@@ -263,6 +263,7 @@ def _digest_of(ids: list[Any]) -> str:
 def _write_empty(source: Source, posterior: Any, job: InferenceJob) -> None:
     """Write a part without rows, so that an empty catalog still gives a readable one."""
     from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table, posterior_columns, write_parquet
+    from astroflow.posteriors.ensemble import Ensemble
 
     nothing = np.zeros(0)
     keys = source.row_keys()
@@ -270,7 +271,9 @@ def _write_empty(source: Source, posterior: Any, job: InferenceJob) -> None:
         row_index=nothing, ids=keys, ra=nothing, dec=nothing, x=nothing, y=nothing, snr=nothing, binning=nothing,
         flags=np.zeros(0, np.int64), notes=np.zeros(0, str),
     )  # fmt: skip
-    names = [column.name for column in posterior_columns(posterior.parameters, certified=job.certify, refined=job.refine_budget > 0)]
+    ensemble = isinstance(posterior.estimator, Ensemble)
+    described = posterior_columns(posterior.parameters, ensemble=ensemble, certified=job.certify, refined=job.refine_budget > 0)
+    names = [column.name for column in described]
     samples = np.zeros((0, job.n_draws, len(posterior.parameters)), np.float32) if job.keep_samples else None
     table = build_posterior_table(posterior.parameters, info, dict.fromkeys(names, nothing), bundle=job.digest, samples=samples)
     write_parquet(table, job.part(0))

@@ -164,6 +164,9 @@ def query(
         columns |= extra
         lines.append(f"refined with {refined.evaluations[0]} evaluations of the likelihood; {_certificate_line(posterior, certificate)}")
     columns |= certificate.columns() | {"linearized": encoded.fitted.astype(np.int8)}
+    if encoded.disagreement is not None:
+        columns["disagreement"] = encoded.disagreement
+        lines.append(f"members of the ensemble: {encoded.disagreement[0]:.3f} nats apart (0: they agree)")
     flags |= certificate.flags()
     bits = int(flags[0])
     centre = _centre(x, y, pixels)

@@ -167,6 +167,8 @@ def _inferred(source: Source, partition: Partition, job: InferenceJob) -> "pa.Ta
             encoded, certificate = posterior.sharpen(encoded, posterior.certify(encoded, job.n_draws, job.seed), job.n_draws, job.seed)
         draws = posterior.sample(encoded, job.n_draws, job.seed)
         judged: dict[str, Array] = {"linearized": encoded.fitted.astype(np.int8)}
+        if encoded.disagreement is not None:
+            judged["disagreement"] = encoded.disagreement
         if job.certify:
             if job.refine_budget:
                 refined = posterior.refine(encoded, job.n_draws, job.seed, job.refine_budget, certificate.inference == Verdict.FAILED)

@@ -26,7 +26,7 @@ from safetensors.numpy import load, save
 from astroflow.config import Recipe
 from astroflow.errors import BundleError, ConfigError, InputError, OutputError
 from astroflow.files import atomic_write, clear_stages, is_stage
-from astroflow.posteriors.estimator import Estimator
+from astroflow.posteriors.ensemble import AnyEstimator, build_any_estimator
 from astroflow.posteriors.exact.prior_target import prior_bijector
 from astroflow.posteriors.familiarity import Familiarity
 from astroflow.posteriors.inputs import input_shapes, network_inputs
@@ -71,9 +71,9 @@ class BundleConfig(Recipe):
     """Correlation of native pixels' noise in training; independent if left out."""
 
 
-def build_estimator(config: BundleConfig, seed: int = 0) -> Estimator:
+def build_estimator(config: BundleConfig, seed: int = 0) -> AnyEstimator:
     """Build the untrained estimator that a configuration describes."""
-    return Estimator(
+    return build_any_estimator(
         config.architecture, input_shapes(config.stamp), prior_bijector(config.parameters.prior), len(config.parameters), AUXILIARY, seed
     )
 
@@ -95,7 +95,7 @@ def build_linearized(config: BundleConfig, seed: int = 0) -> LinearizedStage | N
             f"`linearized` fits sums of Sersic profiles, which the Fourier engine draws; {type(galaxy).__name__} is none. "
             "Leave `linearized` out"
         )
-    prior, context = config.parameters.prior, config.architecture.summary.context
+    prior, context = config.parameters.prior, config.architecture.context_length
     engine = fourier_engine(galaxy, prior.names)
     return LinearizedStage(recipe, engine, prior, prior_bijector(prior), config.stamp, context, seed)
 
@@ -199,7 +199,7 @@ def load_posterior(path: str | Path) -> Posterior:
         estimator, linearized = build_estimator(config), build_linearized(config)
     except ConfigError as error:
         raise BundleError(f"{folder}/config.json does not describe a posterior: {error}") from None
-    expected = {f"familiarity/{name}": shape for name, shape in Familiarity.shapes(config.architecture.summary.context).items()}
+    expected = {f"familiarity/{name}": shape for name, shape in Familiarity.shapes(config.architecture.context_length).items()}
     variables = {f"estimator/{name}": v for name, v in estimator.variables.items()}
     variables |= {f"linearized/{name}": v for name, v in (linearized.variables if linearized else {}).items()}
     _check_tensors(weights, expected | {name: tuple(v.shape) for name, v in variables.items()}, folder / FILES[1])
@@ -311,7 +311,7 @@ def _golden(posterior: Posterior, stamps: Stamps) -> dict[str, Array]:
     return golden | {f"linearized/{name}": value for name, value in (given | answers).items()}
 
 
-def _answers(estimator: Estimator, inputs: dict[str, Array], noise: Array) -> dict[str, Array]:
+def _answers(estimator: AnyEstimator, inputs: dict[str, Array], noise: Array) -> dict[str, Array]:
     context, auxiliary = estimator.encode(inputs)
     draws = estimator.sample(context, noise)
     # in units where the prior has unit width, so that one tolerance serves every parameter
@@ -319,11 +319,11 @@ def _answers(estimator: Estimator, inputs: dict[str, Array], noise: Array) -> di
     return {"context": context, "draws": real, "auxiliary": np.stack(list(auxiliary.values()), -1)}
 
 
-def _check_golden(estimator: Estimator, linearized: LinearizedStage | None, golden: dict[str, Array], folder: Path) -> None:
+def _check_golden(estimator: AnyEstimator, linearized: LinearizedStage | None, golden: dict[str, Array], folder: Path) -> None:
     n, draws = GOLDEN_OBJECTS, (GOLDEN_OBJECTS, GOLDEN_DRAWS, estimator.dimensions)
     expected = {f"inputs/{name}": (n, *shape) for name, shape in estimator.shapes.items()}
     expected |= {"noise": draws, "draws": draws, "auxiliary": (n, len(estimator.auxiliary))}
-    expected["context"] = (n, estimator.architecture.summary.context)
+    expected["context"] = (n, estimator.context_length)
     if linearized is not None:
         p = estimator.dimensions
         shapes = {

@@ -16,7 +16,8 @@ class Encoded:
     """Stamps after the network has looked at them once: draw from it as often as you like.
 
     `context` ``(N, C)``, `snr` ``(N,)`` estimated signal-to-noise ratio, `flags` ``(N,)``, and the `framed` stamps. `fitted` ``(N,)`` says
-    which rows have a linearised posterior, and `fits` holds those rows' fits; None if there are none.
+    which rows have a linearised posterior, and `fits` holds those rows' fits; None if there are none. `disagreement` ``(N,)`` of the
+    members of an ensemble, nats; None where there is one network.
     """
 
     framed: Framed
@@ -25,6 +26,7 @@ class Encoded:
     flags: Array
     fitted: Array
     fits: Linearization | None = None
+    disagreement: Array | None = None
 
     def __len__(self) -> int:
         return len(self.context)
@@ -36,7 +38,8 @@ class Encoded:
         if self.fits is not None and self.fitted[rows].any():
             place = np.cumsum(self.fitted) - 1
             fits = self.fits[place[rows[self.fitted[rows]]]]
-        return Encoded(framed, self.context[rows], self.snr[rows], self.flags[rows], self.fitted[rows], fits)
+        apart = None if self.disagreement is None else self.disagreement[rows]
+        return Encoded(framed, self.context[rows], self.snr[rows], self.flags[rows], self.fitted[rows], fits, apart)
 
     def with_fits(self, rows: Array, fits: Linearization | None) -> "Encoded":
         """Return this with fits for rows, given by their positions, that have had none."""

@@ -9,7 +9,7 @@ what else is asked in the same call.
 
 __all__ = ["Estimator"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -81,15 +81,22 @@ class Estimator:
     @property
     def variables(self) -> dict[str, Any]:
         """Every variable by a name that depends on the architecture alone."""
-        named = {f"{layer.name}/{v.path.split('/')[-1]}": v for layer in self._layers for v in layer.variables}
-        if len(named) != sum(len(layer.variables) for layer in self._layers):
-            raise ConfigError("two variables share a name, so a file of weights could not tell them apart")
-        return named
+        return _named(self._layers)
+
+    @property
+    def flow_variables(self) -> dict[str, Any]:
+        """The flow's among them."""
+        return _named(self.flow.conditioners)
 
     @property
     def trainable_variables(self) -> list[Any]:
         """Variables that training changes, in a fixed order."""
         return [v for layer in self._layers for v in layer.trainable_variables]
+
+    @property
+    def context_length(self) -> int:
+        """Length of the context vector."""
+        return self.architecture.summary.context
 
     # -- graphs --------------------------------------------------------------------------------------------------
 
@@ -144,7 +151,7 @@ class Estimator:
             ``(N,)`` each.
         """
         n = len(next(iter(inputs.values())))
-        contexts, extras = [np.zeros((0, self.architecture.summary.context), np.float32)], [np.zeros((0, len(self.auxiliary)), np.float32)]
+        contexts, extras = [np.zeros((0, self.context_length), np.float32)], [np.zeros((0, len(self.auxiliary)), np.float32)]
         for start in range(0, n, BATCH):
             rows = {name: padded(inputs[name][start : start + BATCH]) for name in self.shapes}
             context, extra = self._encode({name: tf.constant(value, tf.float32) for name, value in rows.items()})
@@ -171,6 +178,15 @@ class Estimator:
             return np.empty(theta.shape[:2], np.float32)
         value = in_blocks(self._log_prob, theta, context)
         return np.where(np.isfinite(value), value, -np.inf)
+
+
+def _named(layers: Iterable[Any]) -> dict[str, Any]:
+    """Return the variables of layers by the layer's name and their own."""
+    variables = [(f"{layer.name}/{v.path.split('/')[-1]}", v) for layer in layers for v in layer.variables]
+    named = dict(variables)
+    if len(named) != len(variables):
+        raise ConfigError("two variables share a name, so a file of weights could not tell them apart")
+    return named
 
 
 def _assign_moments(layer: Any, values: Array) -> None:

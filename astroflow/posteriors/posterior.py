@@ -17,7 +17,7 @@ from scipy import special
 from astroflow.errors import ConfigError, InputError
 from astroflow.posteriors.batches import BATCH
 from astroflow.posteriors.encoded import Encoded
-from astroflow.posteriors.estimator import Estimator
+from astroflow.posteriors.ensemble import AnyEstimator, Ensemble
 from astroflow.posteriors.exact.certificate import Certificate, likelihood_gaps
 from astroflow.posteriors.exact.reweight import Reweighted, reweight
 from astroflow.posteriors.familiarity import Familiarity, unfamiliar_correlation
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from astroflow.posteriors.exact.refine import Refinement
 
 LOW_SNR = 5.0
+COMPARED = 32
+"""So many draws of an ensemble are compared among its members."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Posterior:
     Load one with `astroflow.load_posterior`; parameters are on the last axis of every `theta`, in `parameters.names` order.
     """
 
-    estimator: Estimator
+    estimator: AnyEstimator
     parameters: Parameters
     stamp: StampSpec
     familiarity: Familiarity
@@ -88,13 +90,23 @@ class Posterior:
         flags |= np.where(framed.usable, unfamiliar_correlation(framed.stamps, self.noise_correlation), 0)
         flags |= np.where(framed.usable & (snr < LOW_SNR), int(Flag.LOW_SNR), 0)
         fits, fitted = self._fit(framed, context, snr, least_snr)
-        return Encoded(framed=framed, context=context, snr=np.where(framed.usable, snr, np.nan), flags=flags, fitted=fitted, fits=fits)
+        return Encoded(
+            framed=framed, context=context, snr=np.where(framed.usable, snr, np.nan), flags=flags, fitted=fitted, fits=fits,
+            disagreement=self._disagreement(framed, context),
+        )  # fmt: skip
 
     def _encode(self, stamps: Stamps) -> tuple[Array, dict[str, Array]]:
         """Encode framed stamps batch by batch, so that inputs of thousands of them are never in memory at once."""
         starts = range(0, max(len(stamps), 1), BATCH)
         contexts, extras = zip(*(self.estimator.encode(network_inputs(stamps[i : i + BATCH])) for i in starts), strict=True)
         return np.concatenate(contexts), {name: np.concatenate([extra[name] for extra in extras]) for name in extras[0]}
+
+    def _disagreement(self, framed: Framed, context: Array) -> Array | None:
+        """Return how much the members of an ensemble contradict each other; its draws are the same whatever the seed of others."""
+        if not isinstance(self.estimator, Ensemble):
+            return None
+        noise = standard_normals(0, "disagreement", framed.stamps.ids, (COMPARED, len(self.parameters)))
+        return np.where(framed.usable, self.estimator.disagreement(context, noise), np.nan)
 
     def fitted_rows(self, encoded: Encoded, rows: Array) -> Encoded:
         """Return some rows, given by their positions, with the linearised posterior where the fit converges."""
@@ -372,7 +384,8 @@ class Posterior:
         Returns
         -------
         astropy.table.Table
-            Columns `id`, per parameter mean, sd and quantiles, covariances, `snr`, `binning`, `flags`, `quality`, `note`.
+            Columns `id`, per parameter mean, sd and quantiles, covariances, `snr`, of ensembles `disagreement`, `binning`, `flags`,
+            `quality`, `note`.
         """
         from astropy.table import Column, Table
 
@@ -385,6 +398,8 @@ class Posterior:
             base = next((p for p in units if name.startswith(f"{p}_")), None)
             table[name] = Column(values, unit=units[base] if base and units[base] else None)
         table["snr"] = encoded.snr
+        if encoded.disagreement is not None:
+            table["disagreement"] = Column(encoded.disagreement, unit="nat")
         table["binning"] = encoded.framed.stamps.binning
         table["flags"] = flags
         table["quality"] = quality(flags)

@@ -5,6 +5,8 @@ A bundle's architecture is one of these models too, so only architectures that a
 
 __all__ = [
     "Architecture",
+    "EnsembleRecipe",
+    "EpistemicRecipe",
     "FlowRecipe",
     "LinearizedRecipe",
     "MAFRecipe",
@@ -12,6 +14,7 @@ __all__ = [
     "SplineCouplingRecipe",
     "SplineMAFRecipe",
     "SummaryRecipe",
+    "VariationalRecipe",
 ]
 
 from collections.abc import Iterable, Mapping
@@ -150,6 +153,30 @@ class LinearizedRecipe(Recipe):
     """Estimated signal-to-noise ratio from which rows get this stage; fainter ones keep the network's own posterior, which costs less."""
 
 
+class EnsembleRecipe(Recipe):
+    """What training leaves open, by networks that are trained apart (a deep ensemble); the posterior is their mixture."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    members: Annotated[int, pydantic.Field(ge=2, le=32)] = 5
+    """Networks; training and inference take as many times as long."""
+
+
+class VariationalRecipe(Recipe):
+    """What training leaves open, by a distribution of the flow's weights (variational Bayes); draws of them are mixed."""
+
+    kind: Literal["variational"] = "variational"
+    members: Annotated[int, pydantic.Field(ge=2, le=64)] = 16
+    """Draws of the weights, made once, when training ends; they share the summary network."""
+    layers: Literal["last", "all"] = "last"
+    """Which weights of the flow have a distribution: those of each conditioner's last layer, or all."""
+    prior_sd: pydantic.PositiveFloat = 1.0
+    """Standard deviation of the prior of the weights, in units of one over the square root of a unit's inputs; of biases as it is."""
+
+
+EpistemicRecipe = Annotated[EnsembleRecipe | VariationalRecipe, pydantic.Field(discriminator="kind")]
+"""How what training leaves open becomes part of the posterior."""
+
+
 class Architecture(Recipe):
     """Summary network, flow and, for precision, a linearised stage."""
 
@@ -159,3 +186,11 @@ class Architecture(Recipe):
     """The conditional distribution."""
     linearized: LinearizedRecipe | None = None
     """The linearised stage; needs a galaxy that the Fourier engine draws."""
+    epistemic: EpistemicRecipe | None = None
+    """Several networks, or a distribution of weights, instead of one network; see docs/epistemic.md."""
+
+    @property
+    def context_length(self) -> int:
+        """Length of the context vector of all members together."""
+        apart = self.epistemic.members if isinstance(self.epistemic, EnsembleRecipe) else 1
+        return apart * self.summary.context

@@ -13,24 +13,21 @@ import numpy as np
 from astroflow.config import Recipe
 from astroflow.errors import ConfigError
 from astroflow.posteriors.bundle import BundleConfig, build_estimator, build_linearized, check_free, save_bundle
-from astroflow.posteriors.estimator import Estimator
 from astroflow.posteriors.familiarity import Familiarity
 from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.recipe import Architecture
 from astroflow.provenance import provenance, write_json
 from astroflow.sims.recipe import simulator_from_data
 from astroflow.sims.simulator import Simulator
-from astroflow.training.checkpoint import kept
 from astroflow.training.feed import Batch, GalaxyFeed, SimulationFeed, as_batch
 from astroflow.training.fresh import FreshFeed, MixedFeed
 from astroflow.training.linearize import fit_linearized
-from astroflow.training.loop import TrainingResult, fit_estimator
-from astroflow.training.polish import polish_flow
-from astroflow.training.recipe import EstimatorRecipe, TrainingRecipe
+from astroflow.training.loop import TrainingResult
+from astroflow.training.members import fit_members
+from astroflow.training.recipe import EstimatorRecipe
 from astroflow.training.training_set import TrainingSet
-from astroflow.types import Array, Progress
+from astroflow.types import Progress
 
-SCORE = "held-out score"
 FAMILIAR = 4096
 """So many simulations say what is familiar; the held-out ones alone are too few for limits that one in a thousand exceeds."""
 
@@ -80,7 +77,7 @@ def train_posterior(
     training = recipe.training
     turns = training.turns and stored is not None and simulator.parameters.prior_is_symmetric()
     feed = _feed(recipe, simulator, stored, seed, turns)
-    architecture = Architecture(summary=recipe.summary, flow=recipe.flow, linearized=recipe.linearized)
+    architecture = Architecture(summary=recipe.summary, flow=recipe.flow, linearized=recipe.linearized, epistemic=recipe.epistemic)
     config = BundleConfig(
         architecture=architecture, parameters=simulator.parameters, stamp=simulator.stamp, forward_model=forward_model, training={}
     )
@@ -92,8 +89,9 @@ def train_posterior(
     estimator.adapt(first, first["theta"], first["auxiliary"])
     folder = out.with_name(f"{out.name}.checkpoint")
     _check_same_run(folder, recipe, _identity(data), seed)
-    result = fit_estimator(estimator, feed, batch, training, folder / "state.safetensors", progress)
-    result = dataclasses.replace(result, best_score=_polished(estimator, feed, batch, training, seed, progress, folder))
+    # a galaxy with new noise tells less than a new galaxy, so stored ones count once
+    seen = feed.steps_per_epoch * training.batch_size * (training.epochs if stored is None else 1)
+    result = fit_members(estimator, feed, batch, training, seed, seen, folder, progress)
     linearized_score = None if stage is None else fit_linearized(stage, estimator, feed, held_out, training, seed, progress, folder)
     familiar = feed.observed_anew(FAMILIAR)
     context, _ = estimator.encode(as_batch(familiar))
@@ -120,27 +118,6 @@ def train_posterior(
     for file in folder.glob("fits-*.safetensors"):  # the largest part of the checkpoint
         file.unlink()
     return dataclasses.replace(posterior, digest=digest), result
-
-
-def _polished(
-    estimator: Estimator,
-    feed: GalaxyFeed,
-    held_out: dict[str, Array],
-    recipe: TrainingRecipe,
-    seed: int,
-    progress: Progress | None,
-    folder: Path,
-) -> float:
-    """Polish the flow, or take what an earlier, killed run has made of it; the held-out score."""
-
-    def made() -> dict[str, Array]:
-        score = polish_flow(estimator, feed, held_out, recipe, seed, progress)
-        return {name: v.numpy() for name, v in estimator.variables.items()} | {SCORE: np.array(score)}
-
-    arrays = kept(folder / "polished.safetensors", made)
-    for name, variable in estimator.variables.items():
-        variable.assign(arrays[name])
-    return float(arrays[SCORE])
 
 
 def _feed(recipe: EstimatorRecipe, simulator: Simulator, stored: TrainingSet | None, seed: int, turns: bool) -> GalaxyFeed:

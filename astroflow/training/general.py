@@ -11,11 +11,10 @@ import numpy as np
 from astroflow.config import parse_recipe
 from astroflow.errors import InputError
 from astroflow.networks.targets import box_bijector
-from astroflow.posteriors.estimator import Estimator
+from astroflow.posteriors.ensemble import AnyEstimator, build_any_estimator
 from astroflow.posteriors.recipe import Architecture
 from astroflow.randomness import generator
-from astroflow.training.loop import fit_estimator
-from astroflow.training.polish import polish_flow
+from astroflow.training.members import fit_members
 from astroflow.training.recipe import TrainingRecipe
 from astroflow.types import Array, Progress
 
@@ -55,7 +54,7 @@ class _ArrayFeed:
 
 def train_estimator(
     theta: Array, x: Array | Mapping[str, Array], config: GeneralConfig | Mapping[str, Any] | None = None, progress: Progress | None = None
-) -> Estimator:
+) -> AnyEstimator:
     """Train an amortized posterior ``q(theta | x)`` on simulated pairs.
 
     Parameters
@@ -71,8 +70,8 @@ def train_estimator(
 
     Returns
     -------
-    Estimator
-        With `encode`, `sample`, `log_prob` and `distribution`.
+    Estimator or Ensemble
+        With `encode`, `sample`, `log_prob` and `distribution`; an ensemble where the configuration has `epistemic`.
 
     Raises
     ------
@@ -88,9 +87,8 @@ def train_estimator(
         raise InputError("`x` is empty: give at least one array")
     bounds = _checked_bounds(theta, settings.bounds)
     shapes = {name: value.shape[1:] for name, value in arrays.items()}
-    estimator = Estimator(
-        Architecture(summary=settings.summary, flow=settings.flow), shapes, box_bijector(bounds), theta.shape[1], (), settings.seed
-    )
+    architecture = Architecture(summary=settings.summary, flow=settings.flow, epistemic=settings.epistemic)
+    estimator = build_any_estimator(architecture, shapes, box_bijector(bounds), theta.shape[1], (), settings.seed)
     n_held_out = max(1, round(len(theta) * settings.training.validation))
     # held out at random, because rows may come in an order
     order = generator(settings.seed, "held out").permutation(len(theta))
@@ -99,8 +97,7 @@ def train_estimator(
     estimator.adapt({name: train[name] for name in arrays}, train["theta"])
     feed = _ArrayFeed(train, min(settings.training.batch_size, len(train["theta"])), settings.seed)
     held_out = {name: value[-n_held_out:] for name, value in rows.items()}
-    fit_estimator(estimator, feed, held_out, settings.training, progress=progress)
-    polish_flow(estimator, feed, held_out, settings.training, settings.seed, progress)
+    fit_members(estimator, feed, held_out, settings.training, settings.seed, len(train["theta"]), progress=progress)
     return estimator
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from astroflow.posteriors.estimator import Estimator
+from astroflow.posteriors.ensemble import AnyEstimator
 from astroflow.posteriors.gate import MOST, log_mixture
 from astroflow.posteriors.inputs import network_inputs
 from astroflow.posteriors.linearized import Linearization, LinearizedStage
@@ -31,7 +31,7 @@ SCORED = 5
 
 def fit_linearized(
     stage: LinearizedStage,
-    estimator: Estimator,
+    estimator: AnyEstimator,
     feed: GalaxyFeed,
     held_out: Simulation,
     recipe: TrainingRecipe,
@@ -45,7 +45,7 @@ def fit_linearized(
     ----------
     stage : LinearizedStage
         Untrained.
-    estimator : Estimator
+    estimator : Estimator or Ensemble
         Trained.
     feed : GalaxyFeed
         Training simulations; `recipe.linearized` epochs of it, those that follow the polishing's, and unseen ones for the gate.
@@ -103,7 +103,7 @@ def fit_linearized(
 
 def _fit_gate(
     stage: LinearizedStage,
-    estimator: Estimator,
+    estimator: AnyEstimator,
     simulation: Simulation,
     recipe: TrainingRecipe,
     seed: int,
@@ -130,6 +130,6 @@ def _fit_gate(
     )  # fmt: skip
 
 
-def _fits(stage: LinearizedStage, estimator: Estimator, simulation: Simulation) -> Linearization:
+def _fits(stage: LinearizedStage, estimator: AnyEstimator, simulation: Simulation) -> Linearization:
     context, _ = estimator.encode(network_inputs(simulation.stamps))
     return stage.fit(context, estimator.guess(context), simulation.stamps)

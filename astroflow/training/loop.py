@@ -20,8 +20,10 @@ import tensorflow as tf
 
 from astroflow.errors import AstroflowError, InputError
 from astroflow.posteriors.estimator import Estimator
+from astroflow.randomness import generator
 from astroflow.training.checkpoint import load_checkpoint, save_checkpoint
 from astroflow.training.recipe import TrainingRecipe
+from astroflow.training.variational import PointWeights, VariationalWeights
 from astroflow.types import Array, Progress
 
 CHECKPOINT_SECONDS = 120.0
@@ -54,6 +56,8 @@ def fit_estimator(
     recipe: TrainingRecipe,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
+    weights: VariationalWeights | None = None,
+    seed: int = 0,
 ) -> TrainingResult:
     """Train an estimator in place; it ends with the best moving average of its weights.
 
@@ -71,8 +75,13 @@ def fit_estimator(
         Where to keep the state after every epoch, and to resume from.
     progress : callable, optional
         Told after every step.
+    weights : VariationalWeights, optional
+        Distributions of some weights, which training then finds; the estimator ends with their means.
+    seed : int
+        Seeds the draws of such weights.
     """
-    return _Loop(estimator, feed, recipe).run(held_out, checkpoint, progress or (lambda *_: None))
+    weighed = weights or PointWeights(estimator.trainable_variables)
+    return _Loop(estimator, feed, recipe, weighed, seed).run(held_out, checkpoint, progress or (lambda *_: None))
 
 
 def _check_finite(what: str, value: float, where: str) -> None:
@@ -87,9 +96,11 @@ def _has_gpu() -> bool:
 
 
 class _Loop:
-    def __init__(self, estimator: Estimator, feed: Feed, recipe: TrainingRecipe) -> None:
-        self.estimator, self.feed, self.recipe = estimator, feed, recipe
-        self.variables = estimator.trainable_variables
+    def __init__(
+        self, estimator: Estimator, feed: Feed, recipe: TrainingRecipe, weights: PointWeights | VariationalWeights, seed: int
+    ) -> None:
+        self.estimator, self.feed, self.recipe, self.weights, self.seed = estimator, feed, recipe, weights, seed
+        self.variables = weights.variables
         self.ahead = _has_gpu()
         steps = recipe.epochs * feed.steps_per_epoch
         if steps < 1:
@@ -118,13 +129,18 @@ class _Loop:
             return score, tf.zeros([])
         return score, tf.reduce_mean((self.estimator.head(context) - batch["auxiliary"]) ** 2)
 
-    def _step(self, batch: Mapping[str, Any]) -> Any:
+    def _step(self, batch: Mapping[str, Any], noise: Any) -> Any:
+        self.weights.place(noise)
         with tf.GradientTape() as tape:
             score, auxiliary = self._losses(batch)
             loss = -tf.reduce_mean(score)
             total = loss + auxiliary
-        self.update(tape.gradient(total, self.variables))
+        self.update(self.weights.gradients(tape.gradient(total, self.weights.network), noise))
         return loss
+
+    def _noise(self, step: int) -> Any:
+        """Return the normals that say which draw of the weights a step trains."""
+        return tf.constant(generator(self.seed, "weights", step).standard_normal(self.weights.size, np.float32))
 
     def _update(self, gradients: list[Any]) -> None:
         """Apply gradients and move the average. Compiled, because hundreds of small operations would cost a fifth of a step."""
@@ -152,7 +168,7 @@ class _Loop:
                 break
             done, saved_at = len(losses), time.monotonic()
             for k, batch in enumerate(self._batches(epoch, done), done):
-                loss = float(self.step(batch))
+                loss = float(self.step(batch, self._noise(epoch * steps + k)))
                 _check_finite("loss", loss, f"epoch {epoch}, step {k}")
                 losses.append(loss)
                 progress("train", epoch * steps + k + 1, epochs * steps, {"epoch": epoch, "loss": float(np.mean(losses[-50:]))})
@@ -164,17 +180,15 @@ class _Loop:
             if not history or score > max(-h["val_loss"] for h in history):
                 best = [v.numpy() for v in self.average]
             done = (epoch + 1) * steps
-            history.append(
-                {
-                    "epoch": epoch, "step": done, "train_loss": float(np.mean(losses)), "val_loss": -score,
-                    "learning_rate": float(self.schedule(done)),
-                }
-            )  # fmt: skip
+            loss = float(np.mean(losses))
+            record = {"epoch": epoch, "step": done, "train_loss": loss, "val_loss": -score, "learning_rate": float(self.schedule(done))}
+            history.append(record | self.weights.record(loss))
             losses = []
             if checkpoint:
                 save_checkpoint(checkpoint, self._state(best), {"history": history})
         for variable, value in zip(self.variables, best, strict=True):
             variable.assign(value)
+        self.weights.place(np.zeros(self.weights.size, np.float32))
         scores = [-h["val_loss"] for h in history]
         return TrainingResult(history, int(np.argmax(scores)), float(max(scores)))
 
@@ -209,6 +223,7 @@ class _Loop:
         current = [v.numpy() for v in self.variables]
         for variable, average in zip(self.variables, self.average, strict=True):
             variable.assign(average)
+        self.weights.place(np.zeros(self.weights.size, np.float32))
         n, size = len(held_out["theta"]), self.recipe.batch_size
         total = 0.0
         for start in range(0, n, size):

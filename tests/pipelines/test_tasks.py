@@ -114,6 +114,19 @@ def test_rows_that_fail_get_the_linearised_posterior_and_say_so(job, source, sma
     assert not np.asarray(uncertified.column("linearized")).any(), "catalogs without certificates say it too"
 
 
+def test_catalogs_of_an_ensemble_say_where_its_members_contradict_each_other(job, source, small_ensemble, monkeypatch):
+    monkeypatch.setattr(tasks, "_posterior", lambda bundle, digest: small_ensemble)
+    partition = source.partitions(12)[0]
+    infer_partition(source.only(partition), partition, job)
+    table = parquet.read_table(job.part(0))
+    assert "mutual information" in table.schema.field("disagreement").metadata[b"description"].decode()
+    apart = np.asarray(table.column("disagreement"))
+    assert ((apart > 0) & (apart < np.log(2))).all()
+    side = small_ensemble.stamp.size * max(small_ensemble.stamp.binning)
+    expected = small_ensemble.encode(list(source.only(partition).read(partition, side))).disagreement
+    np.testing.assert_allclose(apart, expected, rtol=1e-6)
+
+
 def test_a_file_that_is_there_is_only_counted(job, source, inferred):
     job.part(1).write_bytes((inferred / "catalog" / "part-00001.parquet").read_bytes())
     when = job.part(1).stat().st_mtime_ns

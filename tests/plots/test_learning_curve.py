@@ -27,6 +27,14 @@ def test_best_epoch_is_marked(tmp_path):
     assert save_figure(fig, tmp_path / "curve.png").stat().st_size > 5000
 
 
+def test_members_have_a_curve_each():
+    records = [{"member": k, **record} for k, best in enumerate((10, 16, 20)) for record in history(best=best)]
+    losses = plot_learning_curve(records).axes[0]
+    assert [text.get_text() for text in losses.get_legend().get_texts()] == ["training, 3 members", "held out, 3 members"]
+    assert [line.get_xdata()[0] for line in losses.lines if line.get_marker() == "*"] == [1100, 1700, 2100]
+    assert max(len(line.get_xdata()) for line in losses.lines) == 30
+
+
 def test_epochs_without_validation_leave_no_gap():
     held_out = plot_learning_curve(history()).axes[0].lines[1]
     assert len(held_out.get_xdata()) == 15

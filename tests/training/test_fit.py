@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import astroflow.training.fit as fit
+import astroflow.training.members as members
 from astroflow.config import parse_recipe
 from astroflow.errors import ConfigError, OutputError
 from astroflow.posteriors.bundle import load_posterior
@@ -40,7 +41,7 @@ def stopped(monkeypatch):
         seen.update(estimator=estimator, feed=feed, checkpoint=checkpoint)
         raise KilledError
 
-    monkeypatch.setattr(fit, "fit_estimator", begin)
+    monkeypatch.setattr(members, "fit_estimator", begin)
     return seen
 
 
@@ -112,6 +113,24 @@ def test_a_training_killed_among_its_fits_repeats_nothing(small_training_set, tm
         assert np.allclose(other.linearized.variables[name], value, atol=1e-3), name
 
 
+def test_an_ensemble_with_a_linearised_stage_is_one_bundle(small_training_set, small_simulator, tmp_path):
+    several = {
+        "epistemic": {"kind": "ensemble", "members": 2},
+        "linearized": {"steps": 1, "flow": {"layers": 1, "hidden": [8]}},
+        "training": TINY["training"] | {"epochs": 1, "linearized": 1},
+    }
+    recipe = parse_recipe(EstimatorRecipe, TINY | several, "tiny")
+    posterior, result = train_posterior(recipe, small_training_set, tmp_path / "bundle", seed=2)
+    assert [record["member"] for record in result.history] == [0, 1]
+    loaded = load_posterior(tmp_path / "bundle")
+    stamps = small_simulator.draw(range(9), seed=4).stamps
+    assert np.array_equal(loaded.sample(stamps, 16, seed=1), posterior.sample(stamps, 16, seed=1))
+    one, other = (loaded.estimator.member(k).variables["layer0/context0"] for k in (0, 1))
+    assert not np.allclose(one, other)
+    assert loaded.training["held_out_log_score"] == pytest.approx(result.best_score)
+    assert loaded.training["recipe"]["epistemic"] == {"kind": "ensemble", "members": 2}
+
+
 def test_the_checkpoint_of_another_run_is_refused(tiny, small_training_set, tmp_path, stopped):
     out = tmp_path / "bundle"
     with pytest.raises(KilledError):
@@ -136,8 +155,7 @@ def test_the_posterior_knows_the_noise_correlation_it_was_trained_with(
     rng = np.random.default_rng(0)
     nothing = types.SimpleNamespace(adapt=lambda *_: None, encode=lambda batch: (rng.normal(size=(len(batch["theta"]), 4)), {}))
     monkeypatch.setattr(fit, "build_estimator", lambda *_: nothing)
-    monkeypatch.setattr(fit, "fit_estimator", lambda *_: TrainingResult([], 0, 0.0))
-    monkeypatch.setattr(fit, "_polished", lambda *_: 0.0)
+    monkeypatch.setattr(fit, "fit_members", lambda *_: TrainingResult([], 0, 0.0))
     monkeypatch.setattr(fit, "save_bundle", lambda *_: "digest")
     values = [[0.0, 0.1, 0.0], [0.3, 1.0, 0.3], [0.0, 0.1, 0.0]]
     noise = small_forward_model["noise"] | {"correlation": {"kind": "values", "values": values}}

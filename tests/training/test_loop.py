@@ -10,6 +10,7 @@ from astroflow.posteriors.estimator import Estimator
 from astroflow.posteriors.recipe import Architecture
 from astroflow.training.loop import fit_estimator
 from astroflow.training.recipe import TrainingRecipe
+from astroflow.training.variational import PointWeights
 
 ARCHITECTURE = Architecture.model_validate(
     {"summary": {"channels": {}, "dense": (16,), "context": 4}, "flow": {"layers": 2, "hidden": (8,)}}
@@ -54,6 +55,11 @@ def build(seed=0, auxiliary=("bright",), architecture=ARCHITECTURE):
     first = problem(256, seed=7)
     estimator.adapt({"x": first["x"]}, first["theta"], first["auxiliary"])
     return estimator
+
+
+def plain(estimator, feed, recipe):
+    """The loop itself, before it runs."""
+    return loop._Loop(estimator, feed, recipe, PointWeights(estimator.trainable_variables), 0)
 
 
 def weights(estimator):
@@ -187,7 +193,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
 
 def test_the_learning_rate_rises_and_falls_as_a_cosine():
     recipe = TrainingRecipe(epochs=10, batch_size=32, learning_rate=2e-3, warmup=0.2)
-    schedule = loop._Loop(build(), Feed(steps_per_epoch=10), recipe).schedule
+    schedule = plain(build(), Feed(steps_per_epoch=10), recipe).schedule
     rates = np.array([float(schedule(step)) for step in range(101)])
     assert np.isclose(rates[0], 2e-5)
     assert np.argmax(rates) == 20
@@ -200,7 +206,7 @@ def test_the_learning_rate_rises_and_falls_as_a_cosine():
 
 def test_biases_do_not_decay():
     recipe = TrainingRecipe(epochs=1, batch_size=32, learning_rate=1e-2, weight_decay=1.0, warmup=0.0)
-    made = loop._Loop(build(), Feed(), recipe)
+    made = plain(build(), Feed(), recipe)
     biases = [v for v in made.variables if len(v.shape) < 2]
     assert biases
     assert not any(made.optimizer._use_weight_decay(v) for v in biases)

@@ -1,0 +1,161 @@
+import numpy as np
+import pytest
+from scipy import special
+
+from astroflow.errors import ConfigError
+from astroflow.networks.targets import box_bijector
+from astroflow.posteriors.ensemble import Ensemble, build_any_estimator
+from astroflow.posteriors.estimator import Estimator
+from astroflow.posteriors.recipe import Architecture
+
+MEMBERS = 3
+BOUNDS = [(-2.0, 1.0), None]
+PLAIN = {"summary": {"channels": {}, "dense": (8,), "context": 4}, "flow": {"layers": 2, "hidden": (8,)}}
+KINDS = {"ensemble": {"kind": "ensemble", "members": MEMBERS}, "variational": {"kind": "variational", "members": MEMBERS}}
+
+
+def build(kind, seed=0, size=0.25):
+    """An ensemble with weights of the size that training gives them, so that members differ."""
+    architecture = Architecture.model_validate(PLAIN | {"epistemic": KINDS[kind]})
+    ensemble = build_any_estimator(architecture, {"x": (3,)}, box_bijector(BOUNDS), 2, ("brightness",), seed)
+    rng = np.random.default_rng(seed + 1)
+    for name, v in ensemble.variables.items():
+        if "target" not in name and "standardise" not in name:
+            v.assign_add(size * rng.normal(size=v.shape))
+    return ensemble
+
+
+def inputs(n, seed=0):
+    return {"x": np.random.default_rng(seed).normal(size=(n, 3)).astype(np.float32)}
+
+
+def normals(*shape, seed=1):
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def ensemble(request):
+    return build(request.param)
+
+
+def contexts(ensemble, context):
+    """Each member's part of the context, by the definition."""
+    if ensemble.architecture.epistemic.kind == "variational":
+        return [context] * MEMBERS
+    return np.split(context, MEMBERS, axis=1)
+
+
+def test_an_architecture_says_whether_it_is_one_network_or_several(ensemble):
+    assert isinstance(ensemble, Ensemble)
+    one = build_any_estimator(Architecture.model_validate(PLAIN), {"x": (3,)}, box_bijector(BOUNDS), 2)
+    assert isinstance(one, Estimator)
+    with pytest.raises(ConfigError, match="an ensemble needs `epistemic`"):
+        Ensemble(Architecture.model_validate(PLAIN), {"x": (3,)}, box_bijector(BOUNDS), 2)
+
+
+def test_the_density_is_the_mean_of_the_members(ensemble):
+    context, _ = ensemble.encode(inputs(5))
+    assert context.shape == (5, ensemble.context_length)
+    theta = ensemble.sample(context, normals(5, 9, 2))
+    each = [ensemble.member(k).log_prob(theta, part) for k, part in enumerate(contexts(ensemble, context))]
+    assert np.ptp(each, axis=0).max() > 0.5, "members differ"
+    assert np.allclose(ensemble.log_prob(theta, context), np.log(np.mean(np.exp(np.float64(each)), 0)), atol=1e-5)
+    outside = np.full((5, 1, 2), 1.5, np.float32)
+    assert (ensemble.log_prob(outside, context) == -np.inf).all()
+
+
+def test_it_is_the_density_of_its_tfp_distribution(ensemble):
+    context, _ = ensemble.encode(inputs(4))
+    theta = ensemble.sample(context, normals(4, 1, 2))
+    assert np.allclose(ensemble.distribution(context).log_prob(theta[:, 0]), ensemble.log_prob(theta, context)[:, 0], atol=1e-4)
+
+
+def test_draws_are_in_equal_parts_of_the_members(ensemble):
+    context, _ = ensemble.encode(inputs(5))
+    noise = normals(5, 12, 2)
+    draws = ensemble.sample(context, noise)
+    for k, part in enumerate(contexts(ensemble, context)):
+        assert np.array_equal(draws[:, k::MEMBERS], ensemble.member(k).sample(part, noise[:, k::MEMBERS]))
+    assert np.array_equal(ensemble.sample(context, noise[:, :2]), draws[:, :2]), "a draw does not depend on how many there are"
+
+
+def test_draws_follow_the_density(ensemble):
+    """Weighed by a density whose integral is known, they give it back: the mean of a normal density over them, by importance."""
+    context, _ = ensemble.encode(inputs(2))
+    draws = ensemble.sample(context, normals(2, 6000, 2)).astype(np.float64)
+    mean, sd = draws.mean(1, keepdims=True), draws.std(1, keepdims=True)
+    bump = -0.5 * (((draws - mean) / (0.5 * sd)) ** 2).sum(-1) - np.log(2 * np.pi * (0.25 * sd[..., 0] * sd[..., 1]))
+    # the bump's mass inside the bounds
+    edge = special.ndtr((1 - mean[:, 0, 0]) / (0.5 * sd[:, 0, 0])) - special.ndtr((-2 - mean[:, 0, 0]) / (0.5 * sd[:, 0, 0]))
+    ratio = np.exp(bump - ensemble.log_prob(draws.astype(np.float32), context))
+    assert np.allclose(ratio.mean(1), edge, atol=5 * ratio.std(1).max() / np.sqrt(6000) + 0.01)
+
+
+def test_members_that_say_the_same_do_not_disagree_and_those_far_apart_do_completely(ensemble):
+    """Mutual information by its definition: the mean of log q_m(theta) - log q(theta) over draws of the members."""
+    context, _ = ensemble.encode(inputs(6))
+    noise = normals(6, 33, 2)
+    found = ensemble.disagreement(context, noise)
+    assert found.shape == (6,)
+    assert ((found > 0.001) & (found < np.log(MEMBERS))).all()
+    theta = ensemble.sample(context, normals(6, 3000, 2, seed=2))
+    each = np.stack([ensemble.member(k).log_prob(theta, part) for k, part in enumerate(contexts(ensemble, context))])
+    own = np.stack([each[k, :, k::MEMBERS] for k in range(MEMBERS)], -1) - ensemble.log_prob(theta, context).reshape(6, -1, MEMBERS)
+    inside = (own > -50).all((1, 2))  # not rounded to a bound, where a member contradicts itself
+    assert inside.sum() >= 4
+    scatter = own.std((1, 2)) / np.sqrt(3000)
+    assert (np.abs(ensemble.disagreement(context, normals(6, 3000, 2, seed=2)) - own.mean((1, 2))) < 4 * scatter)[inside].all()
+    kept = {name: v.numpy() for name, v in ensemble.variables.items()}
+    for name, v in ensemble.variables.items():
+        if name.startswith("member"):
+            v.assign(kept[name.replace(name.split("/")[0], "member0")])
+    context, _ = ensemble.encode(inputs(6))
+    assert np.allclose(ensemble.disagreement(context, noise), 0, atol=1e-5)
+    for k in range(MEMBERS):  # the shift of the parameter without bounds
+        ensemble.variables[f"member{k}/layer0/bias1"].assign_add([0.0, 0.0, 100.0 * k, 0.0])
+    context, _ = ensemble.encode(inputs(6))
+    assert np.allclose(ensemble.disagreement(context, noise), np.log(MEMBERS), atol=0.02)
+    for name, v in ensemble.variables.items():
+        v.assign(kept[name])
+
+
+@pytest.mark.parametrize("rows", [[0], [4, 1], list(range(70))[::-1]])
+def test_a_row_gives_the_same_bits_in_any_company(ensemble, rows):
+    many, noise = inputs(70), normals(70, 5, 2)
+    context, extra = ensemble.encode(many)
+    some, more = ensemble.encode({"x": many["x"][rows]})
+    assert np.array_equal(some, context[rows])
+    assert np.array_equal(more["brightness"], extra["brightness"][rows])
+    assert np.array_equal(ensemble.sample(some, noise[rows]), ensemble.sample(context, noise)[rows])
+    assert np.array_equal(ensemble.disagreement(some, noise[rows]), ensemble.disagreement(context, noise)[rows])
+    assert np.array_equal(ensemble.guess(some), ensemble.guess(context)[rows])
+
+
+def test_members_of_an_ensemble_begin_apart_on_one_scale(ensemble):
+    one, other = (ensemble.untrained(k).variables for k in (0, 1))
+    for name in ("dense0/kernel", "layer0/x0"):
+        assert not np.allclose(one[name], other[name]), name
+    assert np.array_equal(one["standardise_x/mean"], other["standardise_x/mean"])
+    again = build(ensemble.architecture.epistemic.kind, seed=1)
+    assert not np.allclose(one["dense0/kernel"], again.untrained(0).variables["dense0/kernel"]), "the seed says where they begin"
+
+
+def test_what_is_kept_is_the_member(ensemble):
+    changed = build(ensemble.architecture.epistemic.kind)
+    for k in range(MEMBERS):
+        changed.keep(k, ensemble.member(k))
+    x, noise = inputs(5), normals(5, 7, 2)
+    context, _ = changed.encode(x)
+    assert np.array_equal(changed.sample(context, noise), ensemble.sample(ensemble.encode(x)[0], noise))
+    made = ensemble.untrained(0)
+    changed.keep(1, made)
+    assert np.array_equal(changed.member(1).variables["layer1/bias1"], made.variables["layer1/bias1"])
+    assert not np.array_equal(changed.member(2).variables["layer1/x0"], made.variables["layer1/x0"])
+
+
+def test_variational_members_share_their_summary():
+    shared = build("variational").variables
+    assert sum("dense0/kernel" in name for name in shared) == 1
+    assert sum("layer0/bias0" in name for name in shared) == MEMBERS
+    apart = build("ensemble").variables
+    assert sum("dense0/kernel" in name for name in apart) == MEMBERS
