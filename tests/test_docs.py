@@ -70,6 +70,22 @@ def test_the_code_of_diagnostics_runs_and_shows_what_it_says():
     assert namespace["result"].overall == 0.01
 
 
+def test_the_code_of_epistemic_runs_and_shows_what_it_says():
+    (code,) = (code for language, code in blocks("epistemic.md") if language == "python")
+    namespace = {}
+    exec(compile(code, "docs/epistemic.md", "exec"), namespace)
+    assert namespace["draws"].shape == (2, 300, 1)
+    usual, unseen = namespace["apart"]
+    assert unseen > 2 * usual > 0
+
+
+def test_the_recipes_of_epistemic_are_some():
+    from astroflow.posteriors.recipe import Architecture
+
+    recipes = [yaml.safe_load(code) for language, code in blocks("epistemic.md") if language == "yaml"]
+    assert [Architecture.model_validate(recipe).epistemic.kind for recipe in recipes] == ["ensemble", "variational"]
+
+
 def test_the_noise_recipe_of_noise_is_one():
     from astroflow.sims.recipe import part_model
 
