@@ -16,8 +16,8 @@ Arrays are ``(images, draws, parameters)`` throughout.
 from astroflow.diagnostics.accuracy import Accuracy as Accuracy
 from astroflow.diagnostics.accuracy import accuracy as accuracy
 from astroflow.diagnostics.baseline import LinearGaussianBaseline as LinearGaussianBaseline
-from astroflow.diagnostics.calibration import CalibrationReport as CalibrationReport
 from astroflow.diagnostics.calibration import calibrate as calibrate
+from astroflow.diagnostics.calibration_report import CalibrationReport as CalibrationReport
 from astroflow.diagnostics.comparison import Comparison as Comparison
 from astroflow.diagnostics.comparison import compare as compare
 from astroflow.diagnostics.conformal import Conformal as Conformal

@@ -3,7 +3,7 @@
 Sections, tables and pictures become strings here; `validation_page` says what stands on a page.
 """
 
-__all__ = ["badge", "bullets", "document", "listing", "paragraph", "picture", "section", "table"]
+__all__ = ["badge", "bullets", "document", "explained", "listing", "paragraph", "picture", "section", "table"]
 
 import base64
 import html
@@ -54,6 +54,12 @@ def document(title: str, body: Iterable[str]) -> str:
 def section(title: str, *parts: str) -> str:
     """Return a section with a heading."""
     return f"<section><h2>{html.escape(title)}</h2>\n" + "\n".join(parts) + "</section>"
+
+
+def explained(title: str, *parts: str, shows: str, reading: str, found: str, do: str) -> str:
+    """Return a section that says what a test shows, how good and bad look, what was `found` this time (then `parts`), and what to `do`."""
+    before = (paragraph(shows, "What it shows."), paragraph(reading, "How to read it."), paragraph(found, "This run."))
+    return section(title, *before, *parts, paragraph(do, "What to do."))
 
 
 def paragraph(text: str, lead: str = "") -> str:
