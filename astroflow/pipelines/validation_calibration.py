@@ -156,7 +156,7 @@ def image_by_image(report: CalibrationReport) -> str:
     blank = ("",) * len(found.features)
     rows: list[Any] = [("mean over all images", *blank, f"{result.statistic.mean():.2g}", f"{result.overall:.2g}", outcome)]
     for k in worst:
-        verdict = ("bad", "can be told apart") if found.suspicious[k] else ("good", "nothing found")
+        verdict = ("bad", "FAIL") if found.suspicious[k] else ("good", "ok")
         data = (f"{value:.3g}" for value in found.values[k])
         rows.append((f"image {found.rows[k]}", *data, f"{result.statistic[k]:.2g}", f"{result.adjusted[k]:.2g}", verdict))
     return explained(
