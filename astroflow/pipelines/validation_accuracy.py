@@ -106,7 +106,7 @@ def points(found: EstimatedAccuracy, record: Mapping[str, Any]) -> str:
         rows: list[Any] = [("galaxies", "", *(("open", str(count)) for count in found.n_images))] if field == "bias" else []
         for name, scores in found.scores.items():
             values = getattr(scores, field)
-            shown = (f"{value:.1%}" if field == "outliers" else f"{value:+.3f}" if field == "bias" else f"{value:.3f}" for value in values)
+            shown = (f"{value:.1%}" if field == "outliers" else f"{value:+.4f}" if field == "bias" else f"{value:.4f}" for value in values)
             rows.append((name, COUNTED[scores.kind], *shown))
         tables.append(table(f"{word.capitalize()} of posterior medians by {found.bins.name}", head, rows))
     scored = {name: scores for name, scores in found.scores.items() if np.isfinite(scores.bias).any()}
@@ -118,7 +118,7 @@ def points(found: EstimatedAccuracy, record: Mapping[str, Any]) -> str:
         *tables,
         shows="What is left if each posterior is cut down to its medians, in the form of the Euclid Morphology Challenge: bias is the "
         f"median error, scatter half the width of its central 68 %, outliers are off by more than {OUTLIER:g}. Errors of fluxes and sizes "
-        "are relative, of Sersic indices in dex, all else in its unit. The challenge bins by true magnitude; here bins are of an estimated "
+        "are relative, of Sersic indices in dex, all else absolute. The challenge bins by true magnitude; here bins are of an estimated "
         "one (medians of other draws), because among galaxies that are chosen by their truth even an exact posterior is biased.",
         reading="Good: a bias within three times chance, which is 1.25 / sqrt(galaxies) of the scatter; scatter that falls towards bright "
         "galaxies; few outliers. Bad: a bias beyond that, as in these bins an exact posterior has none; outliers among bright galaxies. "
