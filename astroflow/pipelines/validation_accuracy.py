@@ -71,7 +71,7 @@ def learned(report: CalibrationReport) -> str:
     for i, name in enumerate(report.parameters.names):
         low, middle, high = np.quantile(contraction[:, i], [0.16, 0.5, 0.84])
         spread = (f"{middle:.3f}", f"{low:.3f} to {high:.3f}", f"{contraction[:, i].mean():.3f}")
-        rows.append((name, *spread, f"{z[:, i].mean():+.3f}", f"{z[:, i].std():.3f}"))
+        rows.append((name, *spread, _short(z[:, i].mean()), _short(z[:, i].std())))
     # mean and variance of S normal draws are themselves estimates
     exact = np.sqrt((1 + 1 / s) * (s - 1) / (s - 3))
     rows.append(("exact, if normal", *(("open", "") for _ in range(3)), ("open", "0"), ("open", f"{exact:.3f}")))
@@ -92,9 +92,13 @@ def learned(report: CalibrationReport) -> str:
         "mean of z far from 0 (biased). Where posteriors have long tails the standard deviation of z is above one though they are exact: "
         "ranks and coverage judge, not these.",
         found=f"Most is learned about {names[most]} (median contraction {middle[most]:.3f}), least about {names[least]} "
-        f"({middle[least]:.3f}); the standard deviation of z is furthest from one for {names[off]}: {z[:, off].std():.2f}.",
+        f"({middle[least]:.3f}); the standard deviation of z is furthest from one for {names[off]}: {z[:, off].std():.3g}.",
         do="Little contraction where images should tell: a larger summary network, or longer training. A wide z: see ranks and coverage.",
     )
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.1e}"
 
 
 def points(found: EstimatedAccuracy, record: Mapping[str, Any]) -> str:

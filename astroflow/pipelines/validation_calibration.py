@@ -9,7 +9,7 @@ import numpy as np
 from astroflow.diagnostics.calibration_report import COVERAGE_TOLERANCE, KS_THRESHOLD, CalibrationReport
 from astroflow.diagnostics.conformal import Conformal
 from astroflow.diagnostics.local import ALARM, FEWEST, LocalCalibration, Outcome
-from astroflow.diagnostics.local_verdict import LOCAL_ALARM
+from astroflow.diagnostics.local_verdict import LOCAL_ALARM, LocalVerdict
 from astroflow.pipelines.page import explained, paragraph, picture, section, table
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 KIND = {Outcome.PASSED: "good", Outcome.FAILED: "bad", Outcome.UNKNOWN: "open"}
 SHOWN_LEVELS = (0.68, 0.95)
+WORST = 5
+"""Images that are shown."""
 FACTOR_SCATTER = {0.68: 0.96, 0.95: 0.95}
 """Times 1 / sqrt(n): how far the factor of a normal posterior that is exact strays by chance, sqrt(c (1 - c)) / (2 q phi(q))."""
 
@@ -145,26 +147,19 @@ def image_by_image(report: CalibrationReport) -> str:
         f"and an exact posterior fails in at most {LOCAL_ALARM:.1%} of runs."
     )
     do = (
-        "Look at what the images named above have in common, and compare with the bins above: train with more like them, or refine them. "
-        "Where it fails without a bin that fails, correlations are wrong for some images."
+        "Look at what the images where truths can be told have in common, and compare with the bins above: train with more like them, or "
+        "refine them. Where it fails without a bin that fails, correlations are wrong for some images."
     )
     if isinstance(found, str):
+        do = "With too few simulations, validate with more (`--n`); a posterior without spread claims to know what nobody can."
         return explained(title, shows=shows, reading=reading, found=f"No test, which is no pass: {found}.", do=do)
     result, suspicious = found.result, int(found.suspicious.sum())
-    worst = np.argsort(result.adjusted, kind="stable")[:5]
-    outcome = (KIND[found.outcome], str(found.outcome))
-    blank = ("",) * len(found.features)
-    rows: list[Any] = [("mean over all images", *blank, f"{result.statistic.mean():.2g}", f"{result.overall:.2g}", outcome)]
-    for k in worst:
-        verdict = ("bad", "FAIL") if found.suspicious[k] else ("good", "ok")
-        data = (f"{value:.3g}" for value in found.values[k])
-        rows.append((f"image {found.rows[k]}", *data, f"{result.statistic[k]:.2g}", f"{result.adjusted[k]:.2g}", verdict))
     return explained(
         title,
         table(
             f"The classifier's certainty, 0 (guessing) to 0.25; p at or below {LOCAL_ALARM / 2:.2g} fails",
             ("", *found.features, "certainty", "p", "outcome"),
-            rows,
+            _images(found),
         ),
         shows=shows,
         reading=reading,
@@ -173,6 +168,23 @@ def image_by_image(report: CalibrationReport) -> str:
         f"{result.swaps} times with swapped labels.",
         do=do,
     )
+
+
+def _images(found: LocalVerdict) -> list[Any]:
+    """Return the mean over all images, what those where truths can be told have in common, and the worst images."""
+    result, told = found.result, found.suspicious
+    blank = ("",) * len(found.features)
+    overall = ("bad", "FAIL") if result.overall <= LOCAL_ALARM / 2 else ("good", "ok")
+    rows: list[Any] = [("mean over all images", *blank, f"{result.statistic.mean():.2g}", f"{result.overall:.2g}", overall)]
+    for name, which in (("where truths can be told", told), ("elsewhere", ~told)):
+        if told.any() and which.any():
+            middle = (f"{value:.3g}" for value in np.median(found.values[which], 0))
+            rows.append((f"median of {which.sum()} {name}", *middle, f"{np.median(result.statistic[which]):.2g}", "", ""))
+    for k in np.lexsort((-result.statistic, result.adjusted))[:WORST]:
+        data = (f"{value:.3g}" for value in found.values[k])
+        verdict = ("bad", "FAIL") if told[k] else ("good", "ok")
+        rows.append((f"image {found.rows[k]}", *data, f"{result.statistic[k]:.2g}", f"{result.adjusted[k]:.2g}", verdict))
+    return rows
 
 
 def conformal(report: CalibrationReport) -> str:

@@ -103,9 +103,23 @@ def test_the_worst_images_come_with_what_the_data_say_of_them(good):
     local = good.local_c2st
     rows = [[cell.text or "" for cell in row.iter("td")] for row in parsed(sections.image_by_image(good)).iter("tr")][2:]
     assert len(rows) == 5
-    worst = np.argsort(local.result.adjusted, kind="stable")[:5]
+    worst = np.lexsort((-local.result.statistic, local.result.adjusted))[:5]
     assert [row[0] for row in rows] == [f"image {local.rows[k]}" for k in worst]
     assert [row[1] for row in rows] == [f"{local.values[k, 0]:.3g}" for k in worst]
+
+
+def test_what_failing_images_have_in_common_is_said():
+    """A fault of the bright half alone: those told apart are brighter."""
+    problem = known_posterior(1200, seed=5)
+    draws = problem.claim(width=np.where(problem.faint, 1.0, 0.6)).draws(60)
+    report = calibrate(
+        draws, np.zeros(1200), problem.truth, problem.snr, problem.parameters, np.ones(3), features={"S/N": problem.snr}
+    )  # fmt: skip
+    rows = [[cell.text or "" for cell in row.iter("td")] for row in parsed(sections.image_by_image(report)).iter("tr")][1:]
+    told, elsewhere = rows[1:3]
+    assert told[0] == f"median of {report.local_c2st.suspicious.sum()} where truths can be told"
+    assert float(told[1]) > 3 * float(elsewhere[1])
+    assert [row[-1] for row in (rows[0], *rows[3:])] == ["FAIL"] * 6
 
 
 def test_the_guarantee_of_the_factors_is_said(good):
