@@ -31,7 +31,8 @@ h1 { font-size: 1.6rem; margin: 0 0 .5rem } h2 { font-size: 1.2rem; margin: 2.2r
 p, li { max-width: 55rem } p { margin: .5rem 0 } img { max-width: 100%; height: auto }
 .wide { overflow-x: auto; margin: .7rem 0 }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
-th, td { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
+th, td { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid var(--line) }
+td { white-space: nowrap } th { vertical-align: bottom }
 th:first-child, td:first-child { text-align: left } caption { text-align: left; font-weight: 600; padding: .3rem 0; white-space: nowrap }
 .words :is(th, td) { text-align: left; white-space: normal; overflow-wrap: anywhere }
 .good { color: var(--good) } .bad { color: var(--bad); font-weight: 700 } .open { color: var(--open) }
