@@ -161,8 +161,9 @@ def infer(
         catalog, bundle=bundle, out=out, n_draws=draws, seed=seed, keep_samples=samples, certify=certify,
         refine_budget=refine_budget if refine else 0, rows_per_partition=rows_per_partition, scheduler=scheduler, workers=workers,
     )  # fmt: skip
-    _say([f"{result.rows} rows: {result.good} good, {result.suspect} suspect, {result.unusable} unusable"])
+    _say([f"{result.rows} rows: {result.good} good, {result.suspect} suspect, {result.unusable} unusable", *result.tally.lines()])
     facts: dict[str, Any] = {"rows": result.rows, "good": result.good, "suspect": result.suspect, "unusable": result.unusable}
+    facts |= result.tally.numbers()
     if result.population is not None:
         _say(result.population.lines())
         facts["population"] = result.population.numbers()

@@ -10,6 +10,9 @@ import yaml
 
 from astroflow.cli import app, main
 from astroflow.errors import ConfigError, IncompleteError, InputError
+from astroflow.pipelines.tally import Tally
+from astroflow.posteriors.exact.certificate import Verdict
+from astroflow.posteriors.flags import Flag
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
@@ -217,11 +220,14 @@ def test_validate_prints_its_files(cli, instead):
 
 @pytest.mark.parametrize(("allowed", "code"), [(None, 0), ("0.2", 0), ("0.05", 3)])
 def test_infer_says_when_too_much_is_unusable(cli, instead, allowed, code):
-    result = Result(catalog=Path("out/catalog"), rows=20, good=15, suspect=3, unusable=2, population=None, validated=("coverage",))
+    counted = Tally({Flag.LOW_SNR: 3}, {})
+    result = Result(
+        catalog=Path("out/catalog"), rows=20, good=15, suspect=3, unusable=2, tally=counted, population=None, validated=("coverage",)
+    )  # fmt: skip
     calls = instead("astroflow.pipelines.infer.infer", result)
     options = [] if allowed is None else ["--allow-flagged", allowed]
     ended, out, err = cli("infer", "survey.yaml", "--bundle", "b", "--out", "out", "--samples", "--scheduler", "tcp://host:8786", *options)
-    assert (ended, out, err) == (code, "out/catalog\n", "20 rows: 15 good, 3 suspect, 2 unusable\ncoverage\n")
+    assert (ended, out, err) == (code, "out/catalog\n", "20 rows: 15 good, 3 suspect, 2 unusable\nsuspect for: LOW_SNR 3\ncoverage\n")
     expected = {
         "bundle": Path("b"), "out": Path("out"), "n_draws": 256, "seed": 0, "keep_samples": True, "certify": False,
         "refine_budget": 0, "rows_per_partition": 2000, "scheduler": "tcp://host:8786", "workers": None,
@@ -230,15 +236,17 @@ def test_infer_says_when_too_much_is_unusable(cli, instead, allowed, code):
 
 
 def test_infer_says_what_certified_rows_say_together(cli, instead):
+    counted = Tally({}, {"inference": {Verdict.OK: 9}, "model": {Verdict.OK: 8, Verdict.FAILED: 1}})
     together = Result(lines=lambda: ["9 certified rows together: model passed"], numbers=lambda: {"rows": 9})
     calls = instead(
         "astroflow.pipelines.infer.infer",
-        Result(catalog=Path("c"), rows=9, good=9, suspect=0, unusable=0, population=together, validated=("coverage",)),
+        Result(catalog=Path("c"), rows=9, good=9, suspect=0, unusable=0, tally=counted, population=together, validated=("coverage",)),
     )
     code, out, err = cli("infer", "survey.yaml", "--bundle", "b", "--out", "out", "--certify", "--refine", "--json")
     assert calls[0][1]["refine_budget"] == 20_000
     assert (code, json.loads(out)["population"], json.loads(out)["validated"]) == (0, {"rows": 9}, ["coverage"])
-    assert err.splitlines()[-2:] == ["9 certified rows together: model passed", "coverage"]
+    assert json.loads(out)["verdicts"] == {"inference": {"ok": 9}, "model": {"ok": 8, "failed": 1}}
+    assert err.splitlines()[-4:] == ["inference: 9 OK", "model: 8 OK, 1 failed", "9 certified rows together: model passed", "coverage"]
 
 
 def test_query_hands_on_its_options(cli, instead):

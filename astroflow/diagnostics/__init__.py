@@ -4,10 +4,10 @@ Start with `calibrate`, which gathers everything a validation run says into one 
 
 - One parameter at a time: `ranks` (where the truth falls among the draws), `bands` (how far chance alone goes), `coverage`,
   `sharpness`, `accuracy`, `conformal` (by what factor error bars are off).
-- All parameters together: `highest_density`, `tarp`, both of them in `joint`; `log_score`, `local_c2st`.
-- In bins of what the data say: `local`.
+- All parameters together: `highest_density`, `tarp`, both of them in `joint`; `log_score`.
+- In bins of what the data say: `local`; image by image: `local_c2st`, judged in `local_verdict`.
 - Against what is known: `reference` (exact posteriors), `two_sample` (two sets of draws), `baseline` (a plain regression),
-  `comparison` and `point_accuracy` (catalogs), `residuals` (images).
+  `comparison`, `point_accuracy` and `estimated_accuracy` (catalogs), `residuals` (images).
 - `known` is a problem with planted faults, to try all of them on.
 
 Arrays are ``(images, draws, parameters)`` throughout.
@@ -16,14 +16,16 @@ Arrays are ``(images, draws, parameters)`` throughout.
 from astroflow.diagnostics.accuracy import Accuracy as Accuracy
 from astroflow.diagnostics.accuracy import accuracy as accuracy
 from astroflow.diagnostics.baseline import LinearGaussianBaseline as LinearGaussianBaseline
-from astroflow.diagnostics.calibration import CalibrationReport as CalibrationReport
 from astroflow.diagnostics.calibration import calibrate as calibrate
+from astroflow.diagnostics.calibration_report import CalibrationReport as CalibrationReport
 from astroflow.diagnostics.comparison import Comparison as Comparison
 from astroflow.diagnostics.comparison import compare as compare
 from astroflow.diagnostics.conformal import Conformal as Conformal
 from astroflow.diagnostics.conformal import conformal_factors as conformal_factors
 from astroflow.diagnostics.coverage import Coverage as Coverage
 from astroflow.diagnostics.coverage import central_coverage as central_coverage
+from astroflow.diagnostics.estimated_accuracy import EstimatedAccuracy as EstimatedAccuracy
+from astroflow.diagnostics.estimated_accuracy import estimated_accuracy as estimated_accuracy
 from astroflow.diagnostics.highest_density import density_credibility as density_credibility
 from astroflow.diagnostics.joint import JointTests as JointTests
 from astroflow.diagnostics.joint import joint_tests as joint_tests
@@ -34,6 +36,8 @@ from astroflow.diagnostics.local import calibrate_locally as calibrate_locally
 from astroflow.diagnostics.local import quantile_bins as quantile_bins
 from astroflow.diagnostics.local_c2st import LocalC2ST as LocalC2ST
 from astroflow.diagnostics.local_c2st import local_c2st as local_c2st
+from astroflow.diagnostics.local_verdict import LocalVerdict as LocalVerdict
+from astroflow.diagnostics.local_verdict import judge_images as judge_images
 from astroflow.diagnostics.log_score import LogScore as LogScore
 from astroflow.diagnostics.log_score import log_score as log_score
 from astroflow.diagnostics.log_score import log_score_gain as log_score_gain

@@ -10,10 +10,15 @@ Parameters are seen in units of each posterior's own mean and spread, as other d
 products: shifts, widths and correlations, each of them free to change with each feature. Faults that leave all of these right, such as a
 missing second peak, need another test.
 
-Reference: Linhart, Gramfort & Rodrigues 2023, https://arxiv.org/abs/2306.03580
+Among many images some p-values are small by chance. The same swaps say how large the largest of all statistics gets, each in units of its
+own scatter, and from it come p-values that hold for all images at once, whichever of them are picked afterwards (Westfall & Young).
+
+References
+----------
+Linhart, Gramfort & Rodrigues 2023, https://arxiv.org/abs/2306.03580; Westfall & Young 1993, "Resampling-Based Multiple Testing", chapter 2
 """
 
-__all__ = ["LocalC2ST", "local_c2st"]
+__all__ = ["LocalC2ST", "fewest_pairs", "local_c2st"]
 
 from typing import Any, NamedTuple
 
@@ -37,6 +42,8 @@ class LocalC2ST(NamedTuple):
     """``(M,)`` mean of (d - 1/2)^2 over the draws of each image; 0 where it can only guess, 1/4 where it is sure."""
     p: Array
     """``(M,)`` probability of a statistic as large for an exact posterior."""
+    adjusted: Array
+    """``(M,)`` the same of all M together: an exact posterior has one at or below ``a`` anywhere with a probability of at most ``a``."""
     overall: float
     """The same for the mean over the images."""
     swaps: int
@@ -75,14 +82,14 @@ def local_c2st(draws: Array, truth: Array, features: Array, at: Array | None = N
     rng = generator(seed, "local c2st")
     asked = np.sort(rng.permutation(n)[: n // 2]) if at is None else np.asarray(at)
     pairs = np.setdiff1d(np.arange(n), asked)
-    columns = (1 + parameters + parameters * (parameters + 1) // 2) * (1 + features.shape[1])
-    if len(pairs) < FEWEST_PER_COLUMN * columns:
+    needed = fewest_pairs(parameters, features.shape[1])
+    if len(pairs) < needed:
         raise InputError(
-            f"not enough data: {len(pairs)} pairs for a classifier of {columns} products; "
-            f"give {FEWEST_PER_COLUMN * columns}, or fewer features"
+            f"not enough data: {len(pairs)} pairs for a classifier of {needed // FEWEST_PER_COLUMN} products; "
+            f"give {needed}, or fewer features"
         )
     mean, sd = draws[:, 1:].mean(1, dtype=np.float64), draws[:, 1:].std(1, dtype=np.float64, ddof=1)
-    if not (sd > 0).all():
+    if not np.ptp(draws[:, 1:], axis=1).all():  # rounding leaves equal draws a standard deviation
         raise InputError("some posteriors have no spread: their draws are all the same")
     known = features[pairs]
     scaled = (features - known.mean(0)) / np.where(known.std(0) > 0, known.std(0), 1.0)
@@ -103,7 +110,20 @@ def local_c2st(draws: Array, truth: Array, features: Array, at: Array | None = N
     by_chance = np.array([statistic(rng.random(len(pairs)) < 0.5) for _ in range(swaps)])
     p = (1 + (by_chance >= found).sum(0)) / (1 + swaps)
     overall = (1 + (by_chance.mean(1) >= found.mean()).sum()) / (1 + swaps)
-    return LocalC2ST(found, p, float(overall), swaps)
+    return LocalC2ST(found, p, _adjusted(found, by_chance), float(overall), swaps)
+
+
+def fewest_pairs(parameters: int, features: int) -> int:
+    """Return how many pairs a classifier needs that looks at so many parameters and features."""
+    return FEWEST_PER_COLUMN * (1 + parameters + parameters * (parameters + 1) // 2) * (1 + features)
+
+
+def _adjusted(found: Array, by_chance: Array) -> Array:
+    """Compare each image's statistic with the largest that chance makes of any, in units that treat all trainings alike."""
+    every = np.sqrt(np.concatenate([found[None], by_chance]))  # of a width, so that both tails are alike
+    spread = every.std(0)
+    every = (every - every.mean(0)) / np.where(spread > 0, spread, 1.0)
+    return np.asarray((1 + (every[1:].max(1)[:, None] >= every[0]).sum(0)) / len(every))
 
 
 def _classifier() -> Any:

@@ -3,7 +3,8 @@
 Contraction is one minus the posterior's variance over the prior's: 0 where the image has said nothing, 1 where it has said all. The
 z-score is the error of the posterior mean in posterior standard deviations: of mean 0 and unit variance, over everything, for an
 exact posterior. Together they tell four faults apart: contraction near 0 with small z (nothing learned), contraction near 1 with large z
-(overconfident), contraction below 0 (wider than the prior: wrong), z off centre (biased).
+(overconfident), contraction below 0 on average (wider than the prior: wrong, though single images of an exact posterior may have it where
+the prior is skewed), z off centre (biased).
 
 Reference: Schad, Betancourt & Vasishth 2021, section 4, https://arxiv.org/abs/1904.12765
 """

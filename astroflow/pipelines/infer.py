@@ -20,6 +20,7 @@ from astroflow.errors import ConfigError, IncompleteError, InputError, OutputErr
 from astroflow.files import clear_stages
 from astroflow.pipelines.progress import reporter
 from astroflow.pipelines.scheduler import bounded, cluster, prepare_workers
+from astroflow.pipelines.tally import Tally, tally
 from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_counts, prepare_worker, read_part
 from astroflow.posteriors.exact.certificate import LEAST_DRAWS, likelihood_gaps
 from astroflow.posteriors.exact.population import PopulationVerdict, judge_population
@@ -36,7 +37,8 @@ SCALE_TOLERANCE = 0.01
 class InferenceResult:
     """Where a posterior catalog is, how many rows it has, by quality, and what is known of them together.
 
-    `validated` are lines that say what coverage was measured of the bundle, `population` what certificates say where there are any.
+    `tally` says why rows are suspect, and counts verdicts where rows are certified; `validated` are lines that say what coverage was
+    measured of the bundle, `population` what certificates say of all rows together.
     """
 
     catalog: Path
@@ -44,6 +46,7 @@ class InferenceResult:
     good: int
     suspect: int
     unusable: int
+    tally: Tally
     validated: tuple[str, ...]
     population: PopulationVerdict | None = None
 
@@ -161,7 +164,8 @@ def infer(
     if totals["rows"] != source.n_rows:
         raise IncompleteError(f"{out} has {totals['rows']} of {source.n_rows} rows; run the same command again")
     lines = (validated,) if isinstance(validated, str) else tuple(validated.lines())
-    return InferenceResult(parts, **totals, validated=lines, population=population_of(parts) if certify else None)
+    counted = tally(parts, certified=certify)
+    return InferenceResult(parts, **totals, tally=counted, validated=lines, population=population_of(parts) if certify else None)
 
 
 def check_draws(n_draws: int, certify: bool, refine_budget: int) -> None:

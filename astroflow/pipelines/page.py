@@ -3,7 +3,7 @@
 Sections, tables and pictures become strings here; `validation_page` says what stands on a page.
 """
 
-__all__ = ["badge", "bullets", "document", "listing", "paragraph", "picture", "section", "table"]
+__all__ = ["badge", "bullets", "document", "explained", "listing", "paragraph", "picture", "section", "table"]
 
 import base64
 import html
@@ -31,7 +31,8 @@ h1 { font-size: 1.6rem; margin: 0 0 .5rem } h2 { font-size: 1.2rem; margin: 2.2r
 p, li { max-width: 55rem } p { margin: .5rem 0 } img { max-width: 100%; height: auto }
 .wide { overflow-x: auto; margin: .7rem 0 }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
-th, td { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
+th, td { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid var(--line) }
+td { white-space: nowrap } th { vertical-align: bottom }
 th:first-child, td:first-child { text-align: left } caption { text-align: left; font-weight: 600; padding: .3rem 0; white-space: nowrap }
 .words :is(th, td) { text-align: left; white-space: normal; overflow-wrap: anywhere }
 .good { color: var(--good) } .bad { color: var(--bad); font-weight: 700 } .open { color: var(--open) }
@@ -54,6 +55,12 @@ def document(title: str, body: Iterable[str]) -> str:
 def section(title: str, *parts: str) -> str:
     """Return a section with a heading."""
     return f"<section><h2>{html.escape(title)}</h2>\n" + "\n".join(parts) + "</section>"
+
+
+def explained(title: str, *parts: str, shows: str, reading: str, found: str, do: str) -> str:
+    """Return a section that says what a test shows, how good and bad look, what was `found` this time (then `parts`), and what to `do`."""
+    before = (paragraph(shows, "What it shows."), paragraph(reading, "How to read it."), paragraph(found, "This run."))
+    return section(title, *before, *parts, paragraph(do, "What to do."))
 
 
 def paragraph(text: str, lead: str = "") -> str:

@@ -14,13 +14,22 @@ from typing import Any
 import numpy as np
 
 from astroflow.diagnostics.baseline import LinearGaussianBaseline
-from astroflow.diagnostics.calibration import CalibrationReport, calibrate
+from astroflow.diagnostics.calibration import calibrate
+from astroflow.diagnostics.calibration_report import CalibrationReport
+from astroflow.diagnostics.estimated_accuracy import estimated_accuracy
 from astroflow.errors import ConfigError
 from astroflow.files import atomic_write
 from astroflow.pipelines.progress import reporter
 from astroflow.pipelines.scheduler import bounded, cluster
 from astroflow.pipelines.tasks import draw_simulations
-from astroflow.pipelines.validation_material import against_exact, data_bins, exact_posteriors, example_galaxies
+from astroflow.pipelines.validation_material import (
+    against_exact,
+    brightness,
+    data_bins,
+    data_features,
+    exact_posteriors,
+    example_galaxies,
+)
 from astroflow.pipelines.validation_page import validation_page
 from astroflow.plots.calibration import plot_accuracy, plot_calibration
 from astroflow.plots.style import save_figure
@@ -115,12 +124,15 @@ def validate(
             raise ConfigError(f"{usable.sum()} of {n} simulations have a posterior, too few to say anything; see the flags of `infer`")
         encoded, held_out = encoded[np.flatnonzero(usable)], held_out[usable]
         draws = posterior.sample(encoded, n_draws, seed)
-        report = _measured(posterior, encoded, draws, held_out, for_baseline, seed)
+        others = posterior.sample(encoded, MEDIAN_DRAWS, seed + 1)
+        report = _measured(posterior, encoded, draws, others, held_out, for_baseline, seed)
+        points = estimated_accuracy(draws, held_out.theta, posterior.parameters, *brightness(encoded, others, posterior.parameters))
         compared = NO_REFERENCE if exact is None or reference is None else against_exact(posterior, exact, reference.name, seed)
         examples = example_galaxies(posterior, encoded, draws, report)
         figures = {"calibration": plot_calibration(report), "accuracy": plot_accuracy(report)}
     record = {
         **report.to_json(), "bundle": posterior.digest, "simulator": simulator, "simulations": n, "draws": n_draws,
+        "point_accuracy": points.to_json(),
         "unusable": int((~usable).sum()), "flags": {str(flag.name): int(((flags & flag) != 0).sum()) for flag in Flag},
         "summary": summary(report), "provenance": provenance(posterior.forward_model, seed),
     }  # fmt: skip
@@ -133,7 +145,7 @@ def validate(
             warnings.warn(troubles[-1], RuntimeWarning, stacklevel=2)
     for name, figure in figures.items():
         save_figure(figure, out / f"{name}.png")
-    page = validation_page(report, record, figures=figures, examples=examples, reference=compared, warnings=troubles)
+    page = validation_page(report, record, points=points, figures=figures, examples=examples, reference=compared, warnings=troubles)
     atomic_write(out / "report.html", page.encode())
     # last: `astroflow run` takes it for a sign that the rest is there
     write_json(out / "validation.json", record)
@@ -156,15 +168,15 @@ def _noted() -> Iterator[list[str]]:
 
 
 def _measured(
-    posterior: Posterior, encoded: Encoded, draws: Array, held_out: Simulation, for_baseline: Simulation, seed: int
+    posterior: Posterior, encoded: Encoded, draws: Array, others: Array, held_out: Simulation, for_baseline: Simulation, seed: int
 ) -> CalibrationReport:
     regression = LinearGaussianBaseline.fit(for_baseline, posterior.parameters)
-    others = posterior.sample(encoded, MEDIAN_DRAWS, seed + 1)
+    features = data_features(encoded, others, posterior.parameters)
     return calibrate(
         draws, posterior.log_prob(held_out.theta, encoded), held_out.theta, encoded.snr, posterior.parameters,
         baseline_log_prob=regression.log_prob(held_out.theta, held_out.stamps),
         log_prob_draws=posterior.log_prob(draws[:, :DENSITY_DRAWS], encoded), estimate=regression.mean(held_out.stamps),
-        binnings=data_bins(encoded, others, posterior.parameters), seed=seed,
+        binnings=data_bins(features), features=features, seed=seed,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from astroflow.diagnostics.calibration import CalibrationReport
+from astroflow.diagnostics.calibration_report import CalibrationReport
 from astroflow.plots.style import BLUE, GREY, ORANGE, RED, style
 from astroflow.types import Array
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANEL_INCHES = 1.9
+ACCURACY_INCHES = (2.5, 1.45)
+"""Width and height of a panel: four side by side are as wide as a page, whose type is then as large as it was set."""
 
 
 def plot_calibration(report: CalibrationReport) -> "Figure":
@@ -100,7 +102,7 @@ def _draw_legend(ax: "Axes", report: CalibrationReport) -> None:
 
 
 def plot_accuracy(report: CalibrationReport) -> "Figure":
-    """Draw bias and scatter, contraction, z-score and coverage per bin of estimated S/N, one column for each parameter."""
+    """Draw bias and scatter, contraction, z-score and coverage per bin of estimated S/N, one row for each parameter."""
     from matplotlib.figure import Figure
 
     result = report.accuracy
@@ -111,10 +113,10 @@ def plot_accuracy(report: CalibrationReport) -> "Figure":
     }  # fmt: skip
     with style():
         n = len(report.parameters)
-        fig = Figure(figsize=(2.35 * n + 0.6, 4 * 1.7 + 0.8), layout="constrained")
-        axes = fig.subplots(4, n, squeeze=False, sharex=True)
-        for i, label in enumerate(report.parameters.labels):
-            bias, shrink, z, cover = axes[:, i]
+        fig = Figure(figsize=(4 * ACCURACY_INCHES[0] + 0.4, n * ACCURACY_INCHES[1] + 0.8), layout="constrained")
+        axes = fig.subplots(n, 4, squeeze=False, sharex=True)
+        for i, (row, label) in enumerate(zip(axes, report.parameters.labels, strict=True)):
+            bias, shrink, z, cover = row
             bias.axhline(0, color=GREY, ls="--", lw=0.9)
             bias.errorbar(x, result.bias[filled, i], result.scatter[filled, i], fmt="o", color=BLUE, ms=4, capsize=2, lw=1)
             bias.set_ylabel(label)
@@ -130,19 +132,18 @@ def plot_accuracy(report: CalibrationReport) -> "Figure":
                 cover.fill_between(x, level - half, np.minimum(level + half, 1), color=colour, alpha=0.2, lw=0)
                 cover.axhline(level, color=colour, ls="--", lw=0.9)
                 cover.plot(x, values[filled, i], marker=marker, ls="-", color=colour, ms=4, label=f"{level:.0%}")
-            cover.set(**ticks)
-            cover.tick_params(axis="x", labelsize=6)
-            bias.set_title(report.parameters.members[i].label or report.parameters.names[i])
-        axes[0, 0].set_ylabel(f"bias ± 1.48 MAD\n{report.parameters.labels[0]}")
-        axes[1, 0].set_ylabel("posterior sd / prior sd")
-        axes[2, 0].set_ylabel("rms of (mean - truth) / sd")
-        axes[3, 0].set_ylabel("coverage")
+        for ax, title in zip(
+            axes[0], ("bias ± 1.48 MAD", "posterior sd / prior sd", "rms of (mean - truth) / sd", "coverage"), strict=True
+        ):
+            ax.set_title(title)
+        for ax in axes[-1]:
+            ax.set(**ticks)
         lowest = np.nanmin(result.coverage_68)
-        for ax in axes[3]:
+        for ax in axes[:, 3]:
             ax.set_ylim(min(0.5, lowest) - 0.12, 1.02)
-        for ax in axes[2]:
+        for ax in axes[:, 2]:
             ax.set_ylim(*_around_one(result.rms_z))
-        axes[3, 0].legend(loc="lower right", ncols=2)
+        axes[0, 3].legend(loc="lower right", ncols=2)
         fig.supxlabel("estimated S/N (number of images below)", fontsize=8)
     return fig
 

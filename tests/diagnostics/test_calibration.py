@@ -81,6 +81,60 @@ def test_too_few_images_for_a_bin_say_so(problem):
     assert report.to_json()["local"][0]["outcome"][0][0] == "not enough data"
 
 
+def test_image_by_image_is_asked_where_there_are_features(problem):
+    """Wrong correlations in the faint half alone; without features nobody asks."""
+    claim, wrong = problem.claim(), problem.claim(mirror=True)
+    draws = np.where(problem.faint[:, None, None], wrong.draws(60), claim.draws(60))
+    features = {"S/N": problem.snr, "estimate": problem.estimate[:, 0]}
+    arguments = (problem.log_prob(), problem.truth, problem.snr, problem.parameters, np.ones(3))
+    found, fine = (calibrate(one, *arguments, features=features) for one in (draws, claim.draws(60)))
+    assert found.local_c2st.outcome == Outcome.FAILED
+    assert not found.passed
+    (line,) = [line for line in found.verdict if "L-C2ST" in line]
+    assert line.startswith("FAIL L-C2ST: p = 0.0025 over 200 images")
+    assert "of them truths can be told from draws" in line
+    assert fine.passed
+    assert fine.complete
+    assert fine.to_json()["local_c2st"]["outcome"] == "passed"
+    assert calibrate(draws, *arguments).local_c2st is None
+
+
+def test_no_answer_about_images_is_no_pass(problem):
+    rows = slice(0, 105)
+    report = calibrate(
+        problem.draws()[rows], problem.log_prob()[rows], problem.truth[rows], problem.snr[rows], problem.parameters, np.ones(3),
+        features={"S/N": problem.snr[rows]},
+    )  # fmt: skip
+    assert not report.complete
+    (line,) = [line for line in report.verdict if "L-C2ST" in line]
+    assert line.startswith("?    L-C2ST: not enough data: 84 simulations")
+    assert report.to_json()["local_c2st"]["outcome"] == "not enough data"
+
+
+def test_factors_are_those_of_the_bins_that_come_first(problem):
+    bins = [quantile_bins("S/N", problem.snr, 2), quantile_bins("estimate", problem.estimate[:, 0], 2)]
+    report = calibrate(problem.draws(width=0.5), problem.log_prob(), problem.truth, problem.snr, problem.parameters, binnings=bins)
+    assert [(made.bins.name, made.level) for made in report.conformal] == [("S/N", 0.68), ("S/N", 0.95)]
+    np.testing.assert_allclose(np.concatenate([made.factor for made in report.conformal]), 2, rtol=0.25)
+    assert report.to_json()["conformal"][0]["factor"] == report.conformal[0].factor.tolist()
+
+
+def test_a_posterior_without_spread_fails_and_draws_that_are_not_finite_are_refused(problem):
+    draws = problem.draws()
+    draws[:, :, 1] = draws[:, :1, 1]
+    arguments = (problem.log_prob(), problem.truth, problem.snr, problem.parameters, np.ones(3))
+    options = {"features": {"S/N": problem.snr}, "binnings": [quantile_bins("S/N", problem.snr)]}
+    report = calibrate(draws, *arguments, **options)
+    assert not report.passed
+    assert not report.complete
+    assert "no spread" in report.local_c2st
+    assert np.isinf(report.conformal[0].factor[:, 1]).all()
+    assert report.to_json()["conformal"][0]["factor"][0][1] is None
+    draws[5, 3, 0] = np.nan
+    with pytest.raises(InputError, match="1 of 1000 images have draws or truths that are not finite"):
+        calibrate(draws, *arguments, **options)
+
+
 def test_truths_of_density_zero_fail(problem):
     log_prob = problem.log_prob()
     log_prob[:2] = -np.inf

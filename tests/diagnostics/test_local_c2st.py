@@ -43,6 +43,27 @@ def test_a_local_fault_is_found_where_it_is(many):
     assert np.median(result.statistic[bright]) > 3 * np.median(result.statistic[~bright])
 
 
+def test_p_values_of_all_images_together_are_small_by_chance_as_rarely_as_they_say(make_problem):
+    """Of 30 exact posteriors: the smallest plain p-value of 100 images is small, the smallest of those adjusted is uniform."""
+    smallest, plain = [], []
+    for seed in range(30):
+        problem = make_problem(n=400, seed=200 + seed)
+        result = local_c2st(problem.draws(20), problem.truth, problem.features[:, :1], np.arange(100), swaps=19, seed=seed)
+        assert (result.adjusted >= result.p - 1e-12).mean() > 0.95
+        smallest.append(result.adjusted.min())
+        plain.append(result.p.min())
+    assert np.mean(np.array(plain) <= 0.05) > 0.4
+    assert stats.kstest(np.array(smallest) - 0.025, "uniform").pvalue > 0.001
+
+
+def test_images_with_a_fault_are_named_among_many(many):
+    draws = many.draws(50, width=np.where(many.faint, 1.0, 0.6))
+    asked = np.arange(0, 2000, 10)
+    result = local_c2st(draws, many.truth, many.features, asked, swaps=99)
+    found, faint = result.adjusted == 0.01, many.faint[asked]
+    assert np.mean(found[~faint]) > max(0.3, 2.5 * np.mean(found[faint]))
+
+
 def test_it_depends_on_its_seed_alone(many):
     first, again = (local_c2st(many.draws(20), many.truth, many.features, swaps=5, seed=2) for _ in range(2))
     np.testing.assert_array_equal(first.p, again.p)

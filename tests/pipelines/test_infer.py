@@ -10,6 +10,7 @@ from astroflow.catalogs import load_catalog, open_source
 from astroflow.catalogs.posterior_table import read_posterior_catalog, write_parquet
 from astroflow.errors import BundleError, ConfigError, IncompleteError, InputError, OutputError
 from astroflow.pipelines.infer import infer, verify
+from astroflow.posteriors.exact.certificate import Verdict
 from astroflow.posteriors.flags import UNUSABLE, Flag
 
 TROUBLE_FLAGS = {"off the tile": Flag.NO_DATA, "no position": Flag.BAD_POSITION, "under a mask": Flag.NO_DATA, "dead pixels": Flag.NO_DATA}
@@ -176,6 +177,16 @@ def test_a_catalog_without_rows_gives_one_without_rows(again, changed_survey, su
     assert {"id", "mag_q50", "flags", "samples_mag"} <= set(table.colnames)
 
 
+def test_a_certified_run_counts_its_verdicts(again, changed_survey, survey, tmp_path):
+    """This forward model has wings that no likelihood follows, so that no question applies to any row that has a posterior."""
+    few = changed_survey(parquet.read_table(survey.catalog).slice(0, 8))
+    result = again(tmp_path / "certified", catalog=few, certify=True, n_draws=256)
+    posteriors = result.rows - result.unusable
+    none = {Verdict.OK: 0, Verdict.FAILED: 0, Verdict.NOT_APPLICABLE: posteriors}
+    assert result.tally.verdicts == {"inference": none, "model": none}
+    assert result.tally.lines()[-1] == f"model: 0 OK, 0 failed, {posteriors} not applicable"
+
+
 def test_a_contradicting_pixel_scale_is_refused(again, changed_survey, tmp_path):
     with pytest.raises(InputError, match=r"by its WCS; the recipe says `pixel_scale_arcsec: 0.1`"):
         again(tmp_path / "out", catalog=changed_survey(pixel_scale_arcsec=0.1))
@@ -323,7 +334,10 @@ def test_the_commands_speak_in_exit_codes(copied, survey, small_bundle, capsys):
     printed = capsys.readouterr()
     facts = json.loads(printed.out)
     assert (facts["rows"], facts["unusable"]) == (60, 2)
-    assert printed.err.splitlines()[-2].endswith("2 unusable")
+    (counted,) = [line for line in printed.err.splitlines() if line.startswith("60 rows: ")]
+    assert counted.endswith("2 unusable")
+    assert sum(facts["suspect_flags"].values()) >= facts["suspect"] > 0
+    assert printed.err.splitlines()[-2].startswith("suspect for: ")
     assert facts["validated"] == [printed.err.splitlines()[-1]]
     assert command("verify", copied) == 0
     part(copied, 1).unlink()

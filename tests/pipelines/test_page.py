@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib.figure import Figure
 
-from astroflow.pipelines.page import badge, bullets, document, listing, paragraph, picture, section, table
+from astroflow.pipelines.page import badge, bullets, document, explained, listing, paragraph, picture, section, table
 
 NASTY = '<b>&"</b>'
 
@@ -23,6 +23,13 @@ def parsed(fragment):
 )  # fmt: skip
 def test_text_is_text(fragment):
     assert NASTY in "".join(parsed(fragment).itertext())
+
+
+def test_an_explained_section_says_what_it_shows_how_to_read_it_what_was_found_and_what_to_do():
+    text = explained("title", listing("numbers"), shows="a", reading="b", found="c", do="d")
+    leads = [lead.text for lead in parsed(text).iter("b")]
+    assert leads == ["What it shows.", "How to read it.", "This run.", "What to do."]
+    assert text.index("This run.") < text.index("numbers") < text.index("What to do.")
 
 
 def test_cells_say_what_they_are():

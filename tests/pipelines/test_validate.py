@@ -12,10 +12,13 @@ import astroflow.pipelines.validate as module
 import astroflow.pipelines.validation_material as material
 from astroflow.diagnostics import calibrate_locally, pit, quantile_bins
 from astroflow.diagnostics.local import Outcome
+from astroflow.diagnostics.local_c2st import LocalC2ST
+from astroflow.diagnostics.local_verdict import LocalVerdict
 from astroflow.errors import ConfigError, InputError
 from astroflow.pipelines.validate import summary, validate
 from astroflow.pipelines.validation_material import against_exact, exact_posteriors
 from astroflow.posteriors.bundle import load_posterior
+from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.validated import read_validation
 
 REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference_posteriors" / "sersic_v1.npz"
@@ -57,8 +60,55 @@ def test_the_page_asks_nobody_for_anything(validated):
     assert not re.findall(r"<script|@import|url\(|<link(?! rel=\"icon\" href=\"data:)", page)
     assert set(re.findall(r"(?:src|href)=\"([^\"]{5})", page)) == {"data:"}
     assert page.count("<img") == 3
-    for title in ("Ranks of the truth", "Coverage", "All parameters together", "Errors and warnings", "Methods, versions and references"):
-        assert f"<h2>{title}</h2>" in page
+    titles = re.findall("<h2>(.*)</h2>", page)
+    assert titles == [
+        "Ranks of the truth", "Coverage", "All parameters together", "Right everywhere, or on average only?", "Image by image",
+        "By what factor error bars are off", "Accuracy by signal-to-noise ratio", "How much was learned", "A catalog of best values",
+        "Log score", "Least and most surprising galaxies", "Against exact posteriors", "Errors and warnings",
+        "Methods, versions and references",
+    ]  # fmt: skip
+    explained = len(titles) - 3
+    assert [page.count(f"<b>{lead}</b>") for lead in ("What it shows.", "How to read it.", "This run.", "What to do.")] == [explained] * 4
+
+
+def test_so_few_simulations_say_nothing_of_single_images(validated):
+    """Seven parameters and one feature need 360 pairs; it says so, and is no pass."""
+    out, report = validated
+    assert report.local_c2st.startswith("not enough data: ")
+    assert not report.complete
+    assert "No test, which is no pass: not enough data" in (out / "report.html").read_text()
+    assert json.loads((out / "validation.json").read_text())["local_c2st"]["outcome"] == "not enough data"
+
+
+def test_medians_and_factors_are_in_bins_of_the_data(validated):
+    out, report = validated
+    record = json.loads((out / "validation.json").read_text())
+    points = record["point_accuracy"]
+    assert points["by"] == "median mag"
+    assert sum(points["images"]) == len(report.pit)
+    assert set(points["scores"]) == {"flux", "re_arcsec", "n", "e1", "e2", "q"}
+    assert [(made["by"], made["level"]) for made in record["conformal"]] == [("estimated S/N", 0.68), ("estimated S/N", 0.95)]
+    assert np.array(record["conformal"][0]["factor"]).shape == (4, len(report.parameters))
+
+
+def test_examples_are_chosen_among_the_images_that_were_asked_about(small_posterior, small_simulator):
+    """The statistics of the classifier are made up; what is chosen by them is not."""
+    stamps = small_simulator.draw(np.arange(60), seed=3)
+    encoded = small_posterior.encode(stamps.stamps)
+    draws = small_posterior.sample(encoded, 32, 1)
+    features = material.data_features(encoded, draws, small_posterior.parameters)
+    assert list(features)[:3] == ["estimated S/N", "median re_arcsec", "median n"]
+    name, values = material.brightness(encoded, draws, small_posterior.parameters)
+    assert name == "median mag"
+    np.testing.assert_array_equal(values, np.median(draws[..., 0], 1))
+    asked = np.arange(0, 60, 2)
+    adjusted = np.linspace(0.1, 1, 30)
+    local = LocalVerdict(asked, ("estimated S/N",), encoded.snr[asked, None], 30, LocalC2ST(adjusted, adjusted, adjusted, 0.5, 19))
+    report = SimpleNamespace(pit=np.random.default_rng(1).random((60, 8)), local_c2st=local)
+    shown = material.example_galaxies(small_posterior, encoded, draws, report)
+    rows = shown.stamps.ids.astype(int)
+    assert set(rows) <= set(asked)
+    assert [caption.split("local p ")[1] for caption in shown.captions] == [f"{adjusted[row // 2]:.2g}" for row in rows]
 
 
 def test_what_was_measured_is_attached_to_the_bundle(bundle, validated, small_posterior):
@@ -127,6 +177,10 @@ def test_a_spoilt_bundle_does_not_pass(other_bundle, validated, tmp_path):
     report = validate(other, out=tmp_path, n=200, n_draws=64, seed=77)
     assert not report.passed
     assert any(line.startswith("FAIL") for line in report.verdict)
+    factors = np.concatenate([made.factor.ravel() for made in report.conformal])
+    fine = np.concatenate([made.factor.ravel() for made in validated[1].conformal])
+    assert np.nanmax(factors) > np.nanmax(fine)
+    assert np.abs(report.sharpness.z).mean() > np.abs(validated[1].sharpness.z).mean()
     assert report.log_score.mean < validated[1].log_score.mean
     assert json.loads((tmp_path / "validation.json").read_text())["passed"] is False
 
@@ -136,6 +190,21 @@ def test_workers_draw_the_same_simulations(bundle, validated, tmp_path, monkeypa
     monkeypatch.setattr(module, "BLOCK", 30)
     shared = validate(bundle, out=tmp_path, n=200, n_draws=64, seed=77, workers=2)
     np.testing.assert_array_equal(shared.pit, validated[1].pit)
+
+
+def test_draws_that_are_not_finite_are_an_error_and_no_pass(bundle, tmp_path, monkeypatch):
+    """A galaxy that is called usable and has a NaN among its draws is a bug of the posterior, which no page may hide."""
+    sample = Posterior.sample
+
+    def spoilt(self, *arguments):
+        draws = sample(self, *arguments)
+        draws[3, 5, 1] = np.nan
+        return draws
+
+    monkeypatch.setattr(Posterior, "sample", spoilt)
+    with pytest.raises(InputError, match="images have draws or truths that are not finite"):
+        validate(bundle, out=tmp_path, n=100, n_draws=32, seed=78)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_training_simulations_are_no_test(small_bundle, tmp_path):

@@ -48,13 +48,14 @@ def test_a_failing_parameter_has_a_red_title_and_a_failing_report_says_so(make_r
 
 def test_accuracy_has_units_references_and_counts(report, tmp_path):
     fig = plot_accuracy(report)
-    axes = np.reshape(fig.axes, (4, 7))
-    assert axes[0, 0].get_ylabel().endswith("magnitude [mag]")
+    axes = np.reshape(fig.axes, (7, 4)).T
+    assert axes[0, 0].get_ylabel() == "magnitude [mag]"
+    assert [ax.get_title() for ax in axes[:, 0]] == ["bias ± 1.48 MAD", "posterior sd / prior sd", "rms of (mean - truth) / sd", "coverage"]
     assert axes[0, 1].get_ylabel() == "$R_e$ [arcsec]"
     assert "estimated S/N" in fig.get_supxlabel()
     filled = report.accuracy.n_images > 0
     assert filled.sum() == 4
-    shown = [label.get_text().split("\n") for label in axes[3, 0].get_xticklabels()]
+    shown = [label.get_text().split("\n") for label in axes[3, -1].get_xticklabels()]
     assert shown == [[a, str(b)] for a, b in zip(np.array(report.accuracy.labels)[filled], report.accuracy.n_images[filled], strict=True)]
     assert list(axes[0, 3].lines[0].get_ydata()) == [0, 0]
     for row in (1, 2):
@@ -62,6 +63,15 @@ def test_accuracy_has_units_references_and_counts(report, tmp_path):
     np.testing.assert_array_equal(axes[1, 3].lines[1].get_ydata(), report.accuracy.contraction[filled, 3])
     assert {line.get_ydata()[0] for line in axes[3, 3].lines} >= {0.68, 0.95}
     assert save_figure(fig, tmp_path / "accuracy.png").stat().st_size > 10_000
+
+
+def test_the_type_of_the_accuracy_figure_is_no_smaller_than_seven_points_on_a_page(report):
+    """A page is 75 rem of 16 pixels wide, less its margins; a figure that is wider is made smaller, its type with it."""
+    from matplotlib.text import Text
+
+    fig = plot_accuracy(report)
+    shrunk = min(1.0, (75 - 3) * 16 / (110 * fig.get_figwidth()))
+    assert min(text.get_fontsize() for text in fig.findobj(Text) if text.get_text()) * shrunk >= 6.99
 
 
 def test_calibration_figure_can_be_written(report, tmp_path):

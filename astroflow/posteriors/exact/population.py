@@ -29,11 +29,12 @@ BIAS = 0.05
 """b above."""
 COUNTED = ("chi2_p", "residual_p")
 WORDS = {
-    "psf_width_error": ("the PSF in use is {0:.1f} +- {1:.1f} % too {2}", 100.0, ("wide", "narrow")),
-    "psf_e1_error": ("e1 of the PSF in use is {0:.4f} +- {1:.4f} too {2}", 1.0, ("large", "small")),
-    "psf_e2_error": ("e2 of the PSF in use is {0:.4f} +- {1:.4f} too {2}", 1.0, ("large", "small")),
-    "sky_left": ("the sky is {0:.4f} +- {1:.4f} noise rms too {2}", 1.0, ("high", "low")),
+    "psf_width_error": ("width of the PSF in use: {0:.1f} +- {1:.1f} % too {2}", 100.0, ("wide", "narrow")),
+    "psf_e1_error": ("e1 of the PSF in use: {0:.4f} +- {1:.4f} too {2}", 1.0, ("large", "small")),
+    "psf_e2_error": ("e2 of the PSF in use: {0:.4f} +- {1:.4f} too {2}", 1.0, ("large", "small")),
+    "sky_left": ("sky: {0:.4f} +- {1:.4f} noise rms too {2}", 1.0, ("high", "low")),
 }
+FOUND = {Verdict.OK: "no more than chance makes, passed", Verdict.FAILED: "more than chance makes, FAILED"}
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,20 @@ class PopulationVerdict:
         return Verdict.OK if p * self.tests > LEAST_P else Verdict.FAILED
 
     def lines(self) -> list[str]:
-        """Say it in words, the verdict first."""
+        """Say it in words, the verdict first: of each test what was found, how probable that is by chance, and whether it passed."""
         words = {Verdict.NOT_APPLICABLE: "not applicable", Verdict.FAILED: "FAILED", Verdict.OK: "passed"}
         found = [f"{self.rows} certified rows together: model {words[self.verdict]}"]
-        for (name, verdict), value, error in zip(self.directions.items(), self.amplitude, self.error, strict=True):
+        if self.rows:
+            found[0] += f" (a test fails at p below {LEAST_P / self.tests:.1g}, as there are {self.tests})"
+        for (name, verdict), value, error, p in zip(self.directions.items(), self.amplitude, self.error, self.p, strict=True):
             if verdict != Verdict.NOT_APPLICABLE:
                 text, unit, (more, less) = WORDS[name]
-                found.append(f"  {text.format(abs(unit * value), unit * error, more if value > 0 else less)}: {words[verdict]}")
+                measured = text.format(abs(unit * value), unit * error, more if value > 0 else less)
+                found.append(f"  {measured}; p = {p:.2g}, {FOUND[verdict]}")
         for name, count, p in zip(COUNTED, self.failures, self.failures_p, strict=True):
             if self.rows:
-                found.append(f"  {count} rows of {name} < {LEAST_P}, {LEAST_P * self.rows:.1f} expected: {words[self._judged(p)]}")
+                expected = f"{count} rows of {name} < {LEAST_P}, {LEAST_P * self.rows:.1f} expected"
+                found.append(f"  {expected}; p = {p:.2g}, {FOUND[self._judged(p)]}")
         return found
 
     def numbers(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Rows judged together: exact formulas on made-up rows, and faults planted in simulated galaxies that all of them share."""
 
+import re
 from dataclasses import replace
 
 import galsim
@@ -64,9 +65,14 @@ def test_planted_faults_fail_in_their_direction_and_are_said():
     assert list(found.directions.values()) == [Verdict.FAILED, Verdict.OK, Verdict.OK, Verdict.FAILED]
     assert found.verdict == Verdict.FAILED
     text = "\n".join(found.lines())
-    assert "100 certified rows together: model FAILED" in text
-    assert "% too wide: FAILED" in text
-    assert "noise rms too low: FAILED" in text
+    assert text.startswith("100 certified rows together: model FAILED (a test fails at p below 0.0002, as there are 6)")
+    wide, e1, _, sky, *counts = found.lines()[1:]
+    assert re.fullmatch(r"  width of the PSF in use: 1\d\.\d \+- \d\.\d % too wide; p = .*e-\d+, more than chance makes, FAILED", wide)
+    assert re.fullmatch(r"  e1 of the PSF in use: 0\.0\d+ \+- 0\.0\d+ too (large|small); p = 0\.\d+, no more than chance makes, passed", e1)
+    assert re.search(r"noise rms too low; p = .*, more than chance makes, FAILED$", sky)
+    assert [line.split(";")[0] for line in counts] == [
+        f"  {count} rows of {name} < 0.001, 0.1 expected" for count, name in zip(found.failures, ("chi2_p", "residual_p"), strict=True)
+    ]
 
 
 def test_too_many_rows_that_fail_alone_are_decisive():
