@@ -23,7 +23,7 @@ STYLE = """
 }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e7eb; --paper: #15181c; --line: #3a4047; --soft: #1e2227; --good: #3fc79a; --bad: #ff9a5c; --open: #a3acb7 }
-  img { filter: invert(1) hue-rotate(180deg) }
+  img:not(.photograph) { filter: invert(1) hue-rotate(180deg) }
 }
 * { box-sizing: border-box }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 75rem; margin: auto; padding: 1.5rem }
@@ -99,9 +99,10 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str | tuple
     return f'<div class="wide">{opened}<caption>{html.escape(caption)}</caption>{top}{"".join(lines)}</table></div>'
 
 
-def picture(figure: "Figure", description: str, *, dpi: int = 110) -> str:
-    """Return a figure as part of the page."""
+def picture(figure: "Figure", description: str, *, dpi: int = 110, photograph: bool = False) -> str:
+    """Return a figure as part of the page; on a dark page it is dark, but a `photograph`, where light means light, stays as it is."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata=FIXED_METADATA[".png"])
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html.escape(description, quote=True)}" src="data:image/png;base64,{data}">'
+    kind = ' class="photograph"' if photograph else ""
+    return f'<img{kind} alt="{html.escape(description, quote=True)}" src="data:image/png;base64,{data}">'

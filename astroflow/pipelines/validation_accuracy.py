@@ -168,7 +168,7 @@ def examples(shown: Example | str, report: CalibrationReport) -> str:
         among = f"the {len(local.rows)} images that L-C2ST was asked about; its p-values are in the captions"
     return explained(
         title,
-        picture(figure, "Galaxies whose truth is least and most surprising", dpi=90),
+        picture(figure, "Galaxies whose truth is least and most surprising", dpi=90, photograph=True),
         shows="Image, model at the posterior means, and residual from -5 to 5 sigma; masked pixels are brown. First those whose truth lies "
         "deepest inside the joint posterior, then, in orange with a star, those whose truth lies furthest out.",
         reading="Good: residuals are noise, in both halves; among many galaxies some truths are far out by chance. Bad: residuals with "

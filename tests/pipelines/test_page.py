@@ -42,3 +42,5 @@ def test_a_page_holds_its_pictures(tmp_path):
     assert "<title>a &lt;title&gt;</title>" in page
     assert 'alt="of &quot;nothing&quot;" src="data:image/png;base64,' in page
     assert "http" not in page
+    assert "img:not(.photograph) { filter: invert" in page, "plots turn dark with the page, photographs do not"
+    assert picture(Figure(figsize=(1, 1)), "galaxies", photograph=True).startswith('<img class="photograph" alt="galaxies"')
