@@ -125,7 +125,8 @@ def _verdict(report: CalibrationReport) -> str:
         parts.append(bullets(failed))
     if open_questions:
         parts += [paragraph("Too few images to say anything about:"), bullets(open_questions)]
-    parts.append(paragraph("An exact posterior passes everything on this page at least 95 times in 100."))
+    chance = f"By chance, an exact posterior would fail something on this page with a probability of at most {report.false_alarm:.1%}."
+    parts.append(paragraph(chance))
     return "\n".join(parts)
 
 
