@@ -2,7 +2,7 @@
 
 Prints for each renderer the worst pixel over the peak, the flux in the stamp over GalSim's, and the misfit in units of the stamp's own
 noise, ``sqrt(sum(((model - GalSim) / rms) ** 2))``: a fit at a misfit near one or above pays for its renderer in bias. Wrong
-conversions would show in every galaxy: it fails if the first renderer, with which fits are made, has a median worst pixel above `LIMIT`.
+conversions would show in every galaxy: it fails if the first renderer has a median worst pixel above `LIMIT`.
 ``--plant`` makes a conversion of that one wrong, to see it fail.
 """
 
@@ -42,7 +42,7 @@ def pysersic(zero_point: float, scale: float, size: int) -> Iterator[tuple[str, 
 
 
 def pyimfit(zero_point: float, scale: float, size: int) -> Iterator[tuple[str, Draw]]:
-    from benchmarks.peers.fit_pyimfit import OVERSAMPLING, make_fitter, quiet
+    from benchmarks.peers.fit_pyimfit import make_fitter, quiet
 
     def render(theta, psf, oversampling):
         parameters = to_pyimfit(theta, zero_point, scale, size)
@@ -50,7 +50,7 @@ def pyimfit(zero_point: float, scale: float, size: int) -> Iterator[tuple[str, D
         fitter.loadData(np.zeros((size, size)), error=np.ones((size, size)), **loaded)
         return fitter.getModelImage(newParameters=np.array(list(parameters.values())))
 
-    for oversampling in (OVERSAMPLING, 1):
+    for oversampling in (2, 1):
 
         def draw(theta, psf, oversampling=oversampling):
             with quiet():

@@ -21,6 +21,7 @@ from benchmarks.peers.conventions import (
     to_pyimfit,
     to_pysersic,
 )
+from benchmarks.peers.moments import shape_of_pixels
 from benchmarks.peers.renders import FAULTS
 from benchmarks.peers.results import append, left_to_do, read
 
@@ -102,6 +103,18 @@ def test_the_pixel_counts_once_through_the_psf_that_pyimfit_is_given(oversamplin
 
     assert error(psf) < 1e-3
     assert error(FAULTS["pixel twice"](GALAXY, psf, SCALE)[1]) > 0.01
+
+
+@pytest.mark.parametrize("q", [0.4, 0.8])
+def test_moments_show_the_direction_of_a_galaxy_and_how_long_it_is_at_most(q):
+    for angle in (-60.0, 10.0, 80.0):
+        galaxy = galsim.Exponential(half_light_radius=4 * np.sqrt(q), flux=1e4).shear(q=q, beta=(angle + 90) * galsim.degrees).shift(2, -1)
+        image = galsim.Convolve(galaxy, galsim.Moffat(beta=3, fwhm=3)).drawImage(nx=64, ny=64, scale=1.0).array
+        noisy = image + np.random.default_rng(4).normal(size=image.shape)
+        found, ellipticity = shape_of_pixels(noisy, np.ones_like(image))
+        assert abs((found - angle + 90) % 180 - 90) < 8
+        assert 0.3 * (1 - q) < ellipticity < 1 - q
+    assert shape_of_pixels(np.zeros_like(image), np.ones_like(image)) is None
 
 
 class Formula:
