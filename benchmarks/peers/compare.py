@@ -1,47 +1,48 @@
-"""Compare what was found with the truth, per method and bin of S/N. Runs in either environment.
+"""Compare what was found with the truth, per method and bin, in the form of the Euclid Morphology Challenge. astroflow's environment.
 
-Only galaxies whose true index is at least `--least-n` count, where pysersic's priors begin; with `--of METHOD` only those that METHOD has
-fitted, so that others can be compared with one that has fitted few.
+Only galaxies whose true index is at least `--least-n` count, where pysersic's priors begin; with `--of METHOD` only those that METHOD was
+given, so that others can be compared with one that was given few. Bins are of true magnitude, or of the simulation's S/N.
 
-bias, scatter   median of estimate minus truth, and 1.48 times the median absolute deviation from it
-outliers        share of galaxies further from the truth than `LIMITS`
-pull            scatter of (estimate - truth) / claimed error, and its rms; 1 for honest errors, more for too small ones
+bias, scatter   as `astroflow.diagnostics.point_accuracy` has them, like outliers and completeness; errors of mag and q are plain, of re
+                relative, of n in dex
+pull sd, rms    half the width of the central 68 % of (estimate - truth) / claimed error, of mag, log re, log n and q, and its rms: 1 for
+                honest errors, more for too small ones
+inside          share of estimates within one claimed error of the truth: 0.68 for honest ones that are normal
+claimed         share of estimates that come with an error
 """
 
 import argparse
-import json
-from collections import defaultdict
+import itertools
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.peers.conventions import COMPARED
+from benchmarks.peers.results import read
 
-LIMITS = np.array([0.5, 0.2, 0.3, 0.2])
-"""Errors that nobody could use: magnitudes, dex in re, dex in n, axis ratio."""
+KINDS = {"mag": "plain", "re": "relative", "n": "dex", "q": "plain"}
+MAGNITUDES = (18.5, 20.5, 21.5, 22.5, 23.5, 24.5)
 LEAST_ESS = 30
-MAD_TO_SD = 1.4826
-HEADER = f"{'method':28s}  galaxies  compiling    running     in CPU             {'bias':>8s}  scatter  outliers  pull sd  pull rms"
+HEADER = (
+    f"{'method':28s}  galaxies  compiling    running     in CPU             {'bias':>8s}  scatter  outliers  complete"
+    "  pull sd  pull rms  inside  claimed"
+)
 
 
-def spread(values: np.ndarray) -> np.ndarray:
-    """Robust standard deviation along the first axis; NaN of fewer than three values."""
-    if len(values) < 3:
-        return np.full(values.shape[1:], np.nan)
-    return MAD_TO_SD * np.median(np.abs(values - np.median(values, 0)), 0)
+def quantities(compared: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the columns of ``(N, 4)`` compared quantities, without their logarithms."""
+    mag, log_re, log_n, q = compared.T
+    return {"mag": mag, "re": 10**log_re, "n": 10**log_n, "q": q}
 
 
-def statistics(estimate: np.ndarray, sd: np.ndarray | None, truth: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the columns of the table for ``(N, 4)`` arrays, each ``(4,)``; pulls are NaN without claimed errors."""
-    error = estimate - truth
-    pull = np.full_like(error, np.nan) if sd is None else error / sd
-    return {
-        "bias": np.median(error, 0),
-        "scatter": spread(error),
-        "outliers": np.mean(np.abs(error) > LIMITS, 0),
-        "pull scatter": spread(pull),
-        "pull rms": np.sqrt(np.mean(pull**2, 0)),
-    }
+def claims(error: np.ndarray, sd: np.ndarray) -> tuple[float, float, float, float]:
+    """Return pull sd, pull rms, inside and claimed of ``(N,)`` errors and claimed ones; NaN where no error is claimed at all."""
+    known = np.isfinite(error)
+    pull = (error / sd)[known & np.isfinite(sd)]
+    if not len(pull):
+        return np.nan, np.nan, np.nan, 0.0 if known.any() else np.nan
+    low, high = np.quantile(pull, [0.16, 0.84])
+    return (high - low) / 2, np.sqrt(np.mean(pull**2)), np.mean(np.abs(pull) < 1), len(pull) / known.sum()
 
 
 def cost(lines: list[dict]) -> str:
@@ -50,43 +51,56 @@ def cost(lines: list[dict]) -> str:
     return f"{np.median(compiling):9.3g}  {np.median(seconds - compiling):9.3g}  {np.median(cpu):9.3g}"
 
 
+def table(name: str, lines: dict[int, dict], data: dict[str, np.ndarray], binned: np.ndarray, edges: tuple[float, ...]) -> list[list[str]]:
+    """Return the rows of one method in each bin; none where it was given no galaxy. Lines are by galaxy, whose truths `data` holds."""
+    from astroflow.diagnostics import point_accuracy
+
+    rows = np.array(sorted(lines))
+    estimate = np.array([lines[i]["estimate"] for i in rows])
+    sd = np.array([lines[i]["sd"] or [np.nan] * len(COMPARED) for i in rows])
+    truth, binned = data["truth"][rows], binned[rows]
+    scores = point_accuracy(quantities(estimate), quantities(truth), KINDS, binned, edges)
+    out = []
+    for k, (low, high) in enumerate(itertools.pairwise(edges)):
+        inside = (binned >= low) & (binned < high)
+        first = f"{name:28s}  {inside.sum():8d}  {cost([lines[i] for i in rows[inside]])}" if inside.any() else ""
+        texts = []
+        for column, (quantity, score) in enumerate(scores.items() if first else ()):
+            pull, rms, within, claimed = claims((estimate - truth)[inside, column], sd[inside, column])
+            texts.append(
+                f"{first:71s}  {quantity:8s}  {score.bias[k]:+8.4f}  {score.dispersion[k]:7.4f}  {score.outliers[k]:8.2f}  "
+                f"{score.completeness[k]:8.2f}  {pull:7.2f}  {rms:8.2f}  {within:6.2f}  {claimed:7.2f}"
+            )
+            first = ""
+        out.append(texts)
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, nargs="+", help="files of fit_pysersic and fit_astroflow")
+    parser.add_argument("results", type=Path, nargs="+", help="files of fits")
     parser.add_argument("--stamps", type=Path, default=Path("runs/peers/stamps.npz"))
+    parser.add_argument("--by", choices=("mag", "snr", "nothing"), default="mag")
     parser.add_argument("--least-n", type=float, default=0.65)
-    parser.add_argument("--of", metavar="METHOD", help="take the galaxies that this method has fitted, such as 'pysersic nuts'")
+    parser.add_argument("--of", metavar="METHOD", help="take the galaxies that this method was given, such as 'pysersic nuts'")
     given = parser.parse_args()
-    data = dict(np.load(given.stamps))
-    found: dict[str, dict[int, dict]] = defaultdict(dict)
-    for path in given.results:
-        for line in map(json.loads, path.read_text().splitlines()):
-            if np.isfinite(line["estimate"]).all():
-                found[line["method"]][line["galaxy"]] = line
-            else:
-                print(f"{line['method']}: galaxy {line['galaxy']} has no finite answer and is left out")
+    data, found = dict(np.load(given.stamps)), read(given.results)
     for name, lines in found.items():
         poor = sorted(i for i, line in lines.items() if line.get("ess", np.inf) < LEAST_ESS)
         if poor:
             print(f"{name}: fewer than {LEAST_ESS} effective draws of galaxies {poor}; their errors claim nothing")
     if given.of is not None and given.of not in found:
         raise SystemExit(f"--of: no {given.of!r} in the files, which hold {sorted(found)}")
-    index = 10 ** data["truth"][:, COMPARED.index("log10 n")]
-    wanted = set(np.flatnonzero(index >= given.least_n).tolist()).intersection(found[given.of] if given.of else range(len(index)))
-    print("outliers: off by more than", ", ".join(f"{limit} in {name}" for name, limit in zip(COMPARED, LIMITS, strict=True)))
-    for k, (low, high) in enumerate(data["edges"].tolist()):
-        print(f"\nS/N {low} to {high}{'seconds:':>43s}\n{HEADER}")
-        for name, lines in found.items():
-            rows = sorted(i for i in wanted.intersection(lines) if data["bins"][i] == k)
-            if not rows:
-                continue
-            some = [lines[i] for i in rows]
-            claimed = None if some[0]["sd"] is None else np.array([line["sd"] for line in some])
-            table = np.array(list(statistics(np.array([line["estimate"] for line in some]), claimed, data["truth"][rows]).values()))
-            first = f"{name:28s}  {len(rows):8d}  {cost(some)}"
-            for quantity, (bias, scatter, outliers, pull, rms) in zip(COMPARED, table.T, strict=True):
-                print(f"{first:71s}  {quantity:8s}  {bias:+8.4f}  {scatter:7.4f}  {outliers:8.2f}  {pull:7.2f}  {rms:6.2f}")
-                first = ""
+    wanted = set(np.flatnonzero(quantities(data["truth"])["n"] >= given.least_n).tolist())
+    if given.of is not None:
+        wanted &= set(found[given.of])
+    edges = {"mag": MAGNITUDES, "snr": (*data["edges"][:, 0], data["edges"][-1, 1]), "nothing": (-np.inf, np.inf)}[given.by]
+    binned = data["truth"][:, COMPARED.index("mag")] if given.by == "mag" else data["snr"]
+    tables = [table(name, {i: lines[i] for i in wanted.intersection(lines)}, data, binned, edges) for name, lines in found.items()]
+    for k, (low, high) in enumerate(itertools.pairwise(edges)):
+        print(f"\n{given.by} {low} to {high}\n{'seconds:':>48s}\n{HEADER}")
+        for method in tables:
+            print(*method[k], sep="\n", end="\n" if method[k] else "")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """astroflow's posteriors of the stamps, and what they cost: plain, linearised, certified, refined. Run in astroflow's environment.
 
 All galaxies go through at once, as in a catalog; the first pass compiles and is counted apart, as the difference to a second one. Lines
-of the output are those of `fit_pysersic`; rows without a verdict OK on the inference are left out of `certified`, whose draws
-are those of the linearised posterior, and rows that the budget was too small for out of `refined`.
+of the output are those of `fit_pysersic`; rows without a verdict OK on the inference have no estimate in `certified`, whose
+draws are those of the linearised posterior, and rows that the budget was too small for none in `refined`.
 """
 
 import argparse
@@ -53,9 +53,10 @@ def main() -> None:
             walls.append((time.perf_counter() - start) / len(stamps))
             cpus.append((time.process_time() - cpu) / len(stamps))
         values = compared_from_astroflow(dict(zip(posterior.parameters.names, np.moveaxis(draws.astype(np.float64), -1, 0), strict=True)))
-        for i in np.flatnonzero(passed).tolist():
+        estimate, sd = (np.where(passed[:, None], moment, np.nan) for moment in (values.mean(1), values.std(1)))
+        for i in range(len(stamps)):
             lines.append({
-                "galaxy": i, "method": f"astroflow {method}", "estimate": values[i].mean(0).tolist(), "sd": values[i].std(0).tolist(),
+                "galaxy": i, "method": f"astroflow {method}", "estimate": estimate[i].tolist(), "sd": sd[i].tolist(),
                 "seconds": walls[0], "compile_seconds": max(walls[0] - walls[1], 0.0), "cpu_seconds": cpus[0],
             })  # fmt: skip
         print(f"astroflow {method}: {1e3 * walls[1]:.2f} ms a galaxy, {given.draws} draws each; {passed.sum()} of {len(stamps)} rows")

@@ -1,8 +1,7 @@
 """Fit the stamps with pysersic: MAP of all, NUTS of a few in each bin. Peer's environment.
 
-One line of JSON per fit is appended to the output at once; fits that it holds are not made again. Galaxies are taken in turn from each bin,
-so that wherever `--minutes` end the bins are equally full. Priors are those that the stamps were drawn from, except that n starts at
-pysersic's own lower limit of 0.65: its renderers give NaN below.
+One line of JSON per fit is appended to the output at once; fits that it holds are not made again (see `results`). Priors are those that
+the stamps were drawn from, except that n starts at pysersic's own lower limit of 0.65: its renderers give NaN below.
 
 pysersic compiles every fit anew, because the image is a constant of its program. JAX itself reports what it spends on tracing, lowering and
 compiling; that is written apart from the rest.
@@ -27,6 +26,7 @@ from pysersic import FitSingle
 from pysersic.priors import PySersicSourcePrior
 
 from benchmarks.peers.conventions import compared_from_pysersic, flux
+from benchmarks.peers.results import append, left_to_do
 
 LEAST_N = 0.65
 GAUSSIANS = 15
@@ -127,15 +127,10 @@ def main() -> None:
     zero_point, scale, size = float(data["zero_point"]), float(data["pixel_scale_arcsec"]), data["images"].shape[-1]
     prior = make_prior(json.loads(str(data["priors"])), zero_point, scale, size)
     name = f"pysersic {given.method}" + ("" if given.gaussians == GAUSSIANS else f", {given.gaussians} Gaussians")
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    lines = given.out.read_text().splitlines() if given.out.exists() else []
-    done = {(line["method"], line["galaxy"]) for line in map(json.loads, lines)}
-    turn = [np.flatnonzero(data["bins"] == k)[: given.galaxies] for k in range(len(data["edges"]))]
-    order = sorted(((place, i) for members in turn for place, i in enumerate(members.tolist())))
-    todo = [i for _, i in order if (name, i) not in done]
+    todo = left_to_do(given.out, name, data["bins"], given.galaxies)
     for count, i in enumerate(todo):
         if time.perf_counter() - begin > 60 * given.minutes:
-            print(f"out of time: {len(todo) - count} of {len(order)} are left; run again to go on")
+            print(f"out of time: {len(todo) - count} are left; run again to go on")
             return
         clock.seconds()
         start, cpu = time.perf_counter(), time.process_time()
@@ -147,8 +142,7 @@ def main() -> None:
             "galaxy": i, "method": name, "estimate": values.mean(0).tolist(), "sd": values.std(0).tolist() if len(values) > 1 else None,
             "seconds": seconds, "compile_seconds": compiling, "cpu_seconds": cpu, **diagnosis,
         }  # fmt: skip
-        with given.out.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        append(given.out, line)
         print(f"{name}: galaxy {i}, S/N {data['snr'][i]:.0f}: {seconds:.1f} s, compiling {compiling:.1f} s, CPU {cpu:.1f} s", flush=True)
 
 
