@@ -52,7 +52,10 @@ def test_one_number_of_blocks_is_a_list_of_it():
         ({"summary": {"blocks": []}}, r"`summary.blocks` \(= \[\]\)"),
         ({"summary": {"blocks": True}}, r"`summary.blocks` \(= True\)"),
         ({"summary": {"context": 0}}, r"`summary.context` \(= 0\)"),
-        ({"network": {}}, r"unknown key `network`; known keys: flow, linearized, summary"),
+        ({"epistemic": {"kind": "ensemble", "members": 1}}, r"`epistemic.*members` \(= 1\)"),
+        ({"epistemic": {"kind": "bagging"}}, "unknown kind 'bagging' of `epistemic`; known kinds: ensemble, variational"),
+        ({"epistemic": {"kind": "ensemble", "layers": "last"}}, "unknown key `epistemic.layers`; known keys: kind, members"),
+        ({"network": {}}, r"unknown key `network`; known keys: epistemic, flow, linearized, summary"),
     ],
 )
 def test_what_no_network_has_is_refused(data, message):
