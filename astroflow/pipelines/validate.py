@@ -17,20 +17,15 @@ from astroflow.diagnostics.baseline import LinearGaussianBaseline
 from astroflow.diagnostics.calibration import calibrate
 from astroflow.diagnostics.calibration_report import CalibrationReport
 from astroflow.diagnostics.estimated_accuracy import estimated_accuracy
+from astroflow.diagnostics.reference import ReferencePosteriors
 from astroflow.errors import ConfigError
 from astroflow.files import atomic_write
 from astroflow.pipelines.progress import reporter
 from astroflow.pipelines.scheduler import bounded, cluster
 from astroflow.pipelines.tasks import draw_simulations
-from astroflow.pipelines.validation_material import (
-    against_exact,
-    brightness,
-    data_bins,
-    data_features,
-    exact_posteriors,
-    example_galaxies,
-)
+from astroflow.pipelines.validation_material import brightness, data_bins, data_features, example_galaxies
 from astroflow.pipelines.validation_page import validation_page
+from astroflow.pipelines.validation_reference import ReferenceScore, against_exact, exact_posteriors
 from astroflow.plots.calibration import plot_accuracy, plot_calibration
 from astroflow.plots.style import save_figure
 from astroflow.posteriors.bundle import load_posterior
@@ -87,7 +82,7 @@ def validate(
     simulator : str, optional
         Forward model to validate on, instead of the bundle's own. Needed for bundles trained on a simulator of your own Python.
     reference : Path, optional
-        Exact posteriors of galaxies of the same forward model (`load_reference`) to compare with, which takes minutes.
+        Exact posteriors of galaxies of the same forward model (`load_reference`) to compare with: seconds a galaxy.
     scheduler, workers : optional
         See `cluster`; a few simulations are drawn without one.
 
@@ -127,12 +122,12 @@ def validate(
         others = posterior.sample(encoded, MEDIAN_DRAWS, seed + 1)
         report = _measured(posterior, encoded, draws, others, held_out, for_baseline, seed)
         points = estimated_accuracy(draws, held_out.theta, posterior.parameters, *brightness(encoded, others, posterior.parameters))
-        compared = NO_REFERENCE if exact is None or reference is None else against_exact(posterior, exact, reference.name, seed)
+        compared = NO_REFERENCE if exact is None or reference is None else _compared(posterior, exact, reference.name, seed)
         examples = example_galaxies(posterior, encoded, draws, report)
         figures = {"calibration": plot_calibration(report), "accuracy": plot_accuracy(report)}
     record = {
         **report.to_json(), "bundle": posterior.digest, "simulator": simulator, "simulations": n, "draws": n_draws,
-        "point_accuracy": points.to_json(),
+        "point_accuracy": points.to_json(), "reference": None if isinstance(compared, str) else compared.to_json(),
         "unusable": int((~usable).sum()), "flags": {str(flag.name): int(((flags & flag) != 0).sum()) for flag in Flag},
         "summary": summary(report), "provenance": provenance(posterior.forward_model, seed),
     }  # fmt: skip
@@ -178,6 +173,11 @@ def _measured(
         log_prob_draws=posterior.log_prob(draws[:, :DENSITY_DRAWS], encoded), estimate=regression.mean(held_out.stamps),
         binnings=data_bins(features), features=features, seed=seed,
     )  # fmt: skip
+
+
+def _compared(posterior: Posterior, exact: ReferencePosteriors, file: str, seed: int) -> ReferenceScore | str:
+    with reporter("galaxies") as progress:
+        return against_exact(posterior, exact, file, seed, progress)
 
 
 def summary(report: CalibrationReport) -> list[str]:

@@ -1,6 +1,6 @@
-"""The sections of a validation's page on what a posterior is worth: accuracy, what was learned, examples, exact posteriors."""
+"""The sections of a validation's page on what a posterior is worth: accuracy, what was learned, examples."""
 
-__all__ = ["Example", "ReferenceScore", "accuracy", "examples", "learned", "points", "reference", "score"]
+__all__ = ["Example", "accuracy", "examples", "learned", "points", "score"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,19 +30,6 @@ class Example:
     model: Array
     captions: Sequence[str]
     worst: Array
-
-
-@dataclass(frozen=True)
-class ReferenceScore:
-    """How far a posterior's draws are from exact posteriors of N galaxies; `unusable` others have no posterior.
-
-    `c2st` ``(N,)`` is a classifier's accuracy, 0.5 where it cannot tell draws apart; `wasserstein` ``(N, P)`` in posterior sd.
-    """
-
-    file: str
-    c2st: Array
-    wasserstein: Array
-    unusable: int
 
 
 def accuracy(report: CalibrationReport, figure: "Figure") -> str:
@@ -176,26 +163,4 @@ def examples(shown: Example | str, report: CalibrationReport) -> str:
         "all are of one kind.",
         found=f"Chosen from {among}.",
         do="If those with a star are all large, faint, masked or near the edge, train with more like them.",
-    )
-
-
-def reference(report: CalibrationReport, found: ReferenceScore | str) -> str:
-    """Return the comparison with exact posteriors."""
-    title = "Against exact posteriors"
-    if isinstance(found, str):
-        return section(title, paragraph(found))
-    low, middle, high = np.quantile(found.c2st, [0.16, 0.5, 0.84])
-    distances = zip(report.parameters.names, found.wasserstein.T, strict=True)
-    return explained(
-        title,
-        table(
-            "Wasserstein distance in posterior standard deviations",
-            ("", "median", "largest"),
-            [(name, f"{np.median(column):.3f}", f"{column.max():.3f}") for name, column in distances],
-        ),
-        shows=f"{len(found.c2st)} galaxies whose posterior was sampled with the exact likelihood ({found.file}): a classifier that tries "
-        "to tell those draws from this posterior's is right half of the time where they are alike (C2ST).",
-        reading="Good: C2ST below 0.6, distances below 0.1. Bad: C2ST near 1, or distances of half a standard deviation and more.",
-        found=f"C2ST {middle:.2f} in the median, {low:.2f} to {high:.2f} for two in three; {found.unusable} galaxies have no posterior.",
-        do="Where exact likelihoods can be had, `astroflow infer --certify --refine` mends draws row by row.",
     )

@@ -1,20 +1,17 @@
-"""What a validation looks at besides ranks: functions of the data, galaxies to show, and exact posteriors to compare with."""
+"""What a validation looks at besides ranks: functions of the data, and galaxies to show."""
 
-__all__ = ["EXAMPLES", "against_exact", "brightness", "data_bins", "data_features", "example_galaxies", "exact_posteriors"]
+__all__ = ["EXAMPLES", "brightness", "data_bins", "data_features", "example_galaxies"]
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from astroflow.diagnostics.calibration_report import CalibrationReport
 from astroflow.diagnostics.local import Bins, quantile_bins
 from astroflow.diagnostics.local_verdict import LocalVerdict
-from astroflow.diagnostics.reference import ReferencePosteriors, load_reference, wasserstein
-from astroflow.diagnostics.two_sample import c2st
-from astroflow.errors import AstroflowError, InputError
-from astroflow.pipelines.validation_accuracy import Example, ReferenceScore
+from astroflow.errors import AstroflowError
+from astroflow.pipelines.validation_accuracy import Example
 from astroflow.posteriors.encoded import Encoded
 from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.validated import BY_SNR
@@ -88,40 +85,3 @@ def example_galaxies(posterior: Posterior, encoded: Encoded, draws: Array, repor
     if asked is not None:
         captions = [f"{text}, local p {asked[row]:.2g}" for text, row in zip(captions, rows.tolist(), strict=True)]
     return Example(framed.stamps, model, captions, np.repeat([False, True], EXAMPLES))
-
-
-def exact_posteriors(file: Path, posterior: Posterior) -> ReferencePosteriors:
-    """Load exact posteriors that a bundle can be compared with.
-
-    Raises
-    ------
-    InputError
-        If they are of other parameters, stamps, priors, PSFs or noise.
-    """
-    exact = load_reference(file)
-    if "reference" in posterior.forward_model:
-        raise InputError(f"{file} cannot be compared with: the bundle's forward model is Python code")
-    own = simulator_from_data(posterior.forward_model)
-    pairs = {
-        "parameters": (exact.names, posterior.parameters.names),
-        "stamp": (exact.simulator.stamp, posterior.stamp),
-        "prior": (exact.simulator.parameters.prior, posterior.parameters.prior),
-        "psf": (exact.simulator.psf, own.psf),
-        "noise": (exact.simulator.noise, own.noise),
-    }
-    for what, (theirs, ours) in pairs.items():
-        if theirs != ours:
-            raise InputError(f"{file} holds exact posteriors of another forward model: its {what} is {theirs}, that of the bundle {ours}")
-    return exact
-
-
-def against_exact(posterior: Posterior, exact: ReferencePosteriors, file: str, seed: int) -> ReferenceScore | str:
-    """Compare a posterior's draws with exact ones, galaxy by galaxy."""
-    draws = posterior.sample(exact.stamps, exact.theta.shape[1], seed)
-    usable = np.isfinite(draws).all((1, 2))
-    if not usable.any():
-        return f"None of the galaxies of {file} has a posterior."
-    draws, theta, u = draws[usable], exact.theta[usable], exact.u[usable]
-    prior = exact.simulator.parameters.prior
-    scores = [c2st(prior.inverse(ours.astype(np.float64)), theirs, seed=seed) for ours, theirs in zip(draws, u, strict=True)]
-    return ReferenceScore(file, np.array(scores), wasserstein(draws, theta), int((~usable).sum()))

@@ -13,6 +13,7 @@ from astroflow.diagnostics.estimated_accuracy import EstimatedAccuracy
 from astroflow.diagnostics.local_verdict import LocalVerdict
 from astroflow.pipelines import validation_accuracy as accuracy
 from astroflow.pipelines import validation_calibration as calibration
+from astroflow.pipelines import validation_reference as exact
 from astroflow.pipelines.page import badge, bullets, document, listing, paragraph, section, table
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def validation_page(
     points: EstimatedAccuracy,
     figures: Mapping[str, "Figure"],
     examples: accuracy.Example | str,
-    reference: accuracy.ReferenceScore | str,
+    reference: exact.ReferenceScore | str,
     warnings: Sequence[str],
 ) -> str:
     """Return the page.
@@ -104,7 +105,7 @@ def validation_page(
         accuracy.points(points, record),
         accuracy.score(report),
         accuracy.examples(examples, report),
-        accuracy.reference(report, reference),
+        exact.reference(reference),
         _warnings(record, warnings),
         _methods(report, record),
     ]

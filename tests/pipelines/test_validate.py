@@ -1,7 +1,6 @@
 import json
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +15,6 @@ from astroflow.diagnostics.local_c2st import LocalC2ST
 from astroflow.diagnostics.local_verdict import LocalVerdict
 from astroflow.errors import ConfigError, InputError
 from astroflow.pipelines.validate import summary, validate
-from astroflow.pipelines.validation_material import against_exact, exact_posteriors
 from astroflow.posteriors.bundle import load_posterior
 from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.validated import read_validation
@@ -124,32 +122,6 @@ def test_bins_are_of_the_data(validated):
     names = [found.bins.name for found in validated[1].local]
     assert names[:3] == ["estimated S/N", "median re_arcsec", "median n"]
     assert all((found.n_images.sum() == len(validated[1].pit)) for found in validated[1].local)
-
-
-def test_exact_posteriors_of_another_forward_model_are_refused(bundle, tmp_path):
-    with pytest.raises(InputError, match="of another forward model: its stamp is"):
-        validate(bundle, out=tmp_path, n=100, n_draws=64, seed=77, reference=REFERENCE)
-    reference = load_posterior(REFERENCE.parents[1] / "reference_bundle")
-    assert len(exact_posteriors(REFERENCE, reference)) == 60
-    other = replace(reference, forward_model=reference.forward_model | {"psf": {"kind": "moffat", "fwhm_arcsec": 0.9}})
-    with pytest.raises(InputError, match="of another forward model: its psf is"):
-        exact_posteriors(REFERENCE, other)
-
-
-def test_exact_posteriors_are_told_from_the_networks(small_posterior, small_simulator, monkeypatch):
-    """A few galaxies, one of them unusable; draws of the posterior itself stand in for exact ones, those of one galaxy moved."""
-    monkeypatch.setattr(material, "c2st", lambda draws, exact, seed: float(abs(draws[:, 0].mean() - exact[:, 0].mean()) > 1))
-    stamps = small_simulator.draw(np.arange(4), seed=3).stamps
-    mask = stamps.mask.copy()
-    mask[3] = True
-    stamps = replace(stamps, mask=mask)
-    theta = small_posterior.sample(stamps, 200, 1)
-    u = small_posterior.parameters.prior.inverse(theta.astype(np.float64))
-    u[1, :, 0] += 5
-    exact = SimpleNamespace(stamps=stamps, theta=theta, u=u, simulator=small_simulator)
-    found = against_exact(small_posterior, exact, "file", seed=2)
-    assert (found.unusable, found.c2st.tolist()) == (1, [0.0, 1.0, 0.0])
-    assert found.wasserstein.shape == (3, len(small_posterior.parameters))
 
 
 def test_bins_of_medians_raise_no_alarm_where_nothing_was_learned():

@@ -57,10 +57,8 @@ def rows(fragment):
 @pytest.mark.parametrize("fault", ["exact", "width x 0.8", "shift by 0.3 sd", "the prior", "no spread"])
 def test_every_section_says_what_it_shows_how_to_read_it_what_was_found_and_what_to_do(fault):
     report, points = made(spread=False) if fault == "no spread" else made(fault)
-    reference = sections.ReferenceScore("file", np.array([0.5, 0.6]), np.full((2, 3), 0.05), 0)
     all_of_them = [
         sections.accuracy(report, Figure()), sections.learned(report), sections.points(points, RECORD), sections.score(report),
-        sections.reference(report, reference),
     ]  # fmt: skip
     for section in all_of_them:
         assert [lead.text for lead in parsed(section).iter("b")] == ["What it shows.", "How to read it.", "This run.", "What to do."]
@@ -116,5 +114,4 @@ def test_the_log_score_has_its_gain_and_its_zero_densities(exact):
 
 
 def test_what_is_missing_is_a_sentence(exact):
-    assert "Not looked at" in text(sections.reference(exact[0], "Not looked at."))
     assert "None could be drawn" in text(sections.examples("None could be drawn.", exact[0]))

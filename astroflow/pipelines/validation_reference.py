@@ -1,0 +1,152 @@
+"""How near a bundle's draws are to exact posteriors of the same galaxies, as they are and once they are refined."""
+
+__all__ = ["Closeness", "ReferenceScore", "against_exact", "exact_posteriors", "reference"]
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from astroflow.diagnostics.reference import ReferencePosteriors, load_reference, wasserstein
+from astroflow.diagnostics.two_sample import c2st
+from astroflow.errors import InputError
+from astroflow.pipelines.page import explained, paragraph, section, table
+from astroflow.posteriors.exact.certificate import likelihood_gaps
+from astroflow.posteriors.posterior import Posterior
+from astroflow.sims.recipe import simulator_from_data
+from astroflow.types import Array, Progress
+
+TITLE = "Against exact posteriors"
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """How far draws are from exact ones, for N galaxies.
+
+    `c2st` ``(N,)`` is a classifier's accuracy, 0.5 where it cannot tell them apart; `wasserstein` ``(N, P)`` in posterior sd.
+    """
+
+    c2st: Array
+    wasserstein: Array
+
+    def line(self) -> str:
+        """Say the accuracy in words."""
+        low, middle, high = np.quantile(self.c2st, [0.16, 0.5, 0.84])
+        return f"C2ST {middle:.3f} in the median, {low:.3f} to {high:.3f} for two in three"
+
+
+@dataclass(frozen=True)
+class ReferenceScore:
+    """A posterior against the exact posteriors of a file; `unusable` of its galaxies have no posterior."""
+
+    file: str
+    names: tuple[str, ...]
+    """Of the parameters."""
+    unusable: int
+    amortized: Closeness
+    refined: Closeness | None
+    """None where the likelihood does not follow the forward model, so that nothing can be refined."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain numbers."""
+        kinds = {"amortized": self.amortized, "refined": self.refined}
+        scores = {
+            kind: None if found is None else {"c2st": found.c2st.tolist(), "wasserstein": found.wasserstein.tolist()}
+            for kind, found in kinds.items()
+        }
+        return {"file": self.file, "parameters": list(self.names), "unusable": self.unusable, **scores}
+
+
+def exact_posteriors(file: Path, posterior: Posterior) -> ReferencePosteriors:
+    """Load exact posteriors that a bundle can be compared with.
+
+    Raises
+    ------
+    InputError
+        If they are of other parameters, stamps, priors, PSFs or noise.
+    """
+    exact = load_reference(file)
+    if "reference" in posterior.forward_model:
+        raise InputError(f"{file} cannot be compared with: the bundle's forward model is Python code")
+    own = simulator_from_data(posterior.forward_model)
+    pairs = {
+        "parameters": (exact.names, posterior.parameters.names),
+        "stamp": (exact.simulator.stamp, posterior.stamp),
+        "prior": (exact.simulator.parameters.prior, posterior.parameters.prior),
+        "psf": (exact.simulator.psf, own.psf),
+        "noise": (exact.simulator.noise, own.noise),
+    }
+    for what, (theirs, ours) in pairs.items():
+        if theirs != ours:
+            raise InputError(f"{file} holds exact posteriors of another forward model: its {what} is {theirs}, that of the bundle {ours}")
+    return exact
+
+
+def against_exact(
+    posterior: Posterior, exact: ReferencePosteriors, file: str, seed: int, progress: Progress | None = None
+) -> ReferenceScore | str:
+    """Compare a posterior's draws with exact ones, galaxy by galaxy; and so refined ones, where the likelihood allows refining.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        The bundle's.
+    exact : ReferencePosteriors
+        Exact draws and the stamps that they are of.
+    file : str
+        Where they are from.
+    seed : int
+        Seeds draws and classifiers.
+    progress : callable, optional
+        Told after every galaxy: a classifier takes seconds.
+
+    Returns
+    -------
+    ReferenceScore or str
+        Why there is none, where no galaxy has a posterior.
+    """
+    encoded = posterior.encode(exact.stamps)
+    usable = np.flatnonzero(encoded.framed.usable)
+    if not len(usable):
+        return f"None of the galaxies of {file} has a posterior."
+    encoded, n_draws = encoded[usable], exact.theta.shape[1]
+    draws = [posterior.sample(encoded, n_draws, seed)]
+    if not likelihood_gaps(posterior.forward_model):
+        draws.append(posterior.refine(encoded, n_draws, seed).draws)
+    prior, theta, u = exact.simulator.parameters.prior, exact.theta[usable], exact.u[usable]
+    scores: list[Closeness] = []
+    for k, ours in enumerate(draws):
+        accuracies = []
+        for row in range(len(usable)):
+            accuracies.append(c2st(prior.inverse(ours[row].astype(np.float64)), u[row], seed=seed))
+            if progress is not None:
+                progress("reference", k * len(usable) + row + 1, len(draws) * len(usable), {})
+        scores.append(Closeness(np.array(accuracies), wasserstein(ours, theta)))
+    refined = scores[1] if len(scores) > 1 else None
+    return ReferenceScore(file, posterior.parameters.names, len(exact.stamps) - len(usable), scores[0], refined)
+
+
+def reference(found: ReferenceScore | str) -> str:
+    """Return the comparison as a section of the page."""
+    if isinstance(found, str):
+        return section(TITLE, paragraph(found))
+    kinds = [("as they are", found.amortized)] + ([] if found.refined is None else [("refined", found.refined)])
+    rows = []
+    for k, name in enumerate(found.names):
+        rows.append((name, *(f"{statistic(one.wasserstein[:, k]):.3f}" for _, one in kinds for statistic in (np.median, np.max))))
+    head = ("", *(f"{words}, {statistic}" for words, _ in kinds for statistic in ("median", "largest")))
+    refined = "they cannot be refined, as the likelihood does not follow the forward model" if found.refined is None else (
+        f"once refined, {found.refined.line()}"
+    )  # fmt: skip
+    return explained(
+        TITLE,
+        table("Wasserstein distance in posterior standard deviations", head, rows),
+        shows=f"{len(found.amortized.c2st)} galaxies whose posterior was sampled with the exact likelihood ({found.file}): a classifier "
+        "that tries to tell those draws from this posterior's is right half of the time where they are alike (C2ST). Refined draws are "
+        "this posterior's own, mended by the exact likelihood.",
+        reading="Good: C2ST below 0.6, and below 0.53 once refined; distances below 0.1. Bad: C2ST near 1, or distances of half a "
+        "standard deviation and more.",
+        found=f"{found.amortized.line()}; {refined}. {found.unusable} galaxies have no posterior.",
+        do="Where exact likelihoods can be had, `astroflow infer --certify --refine` mends draws row by row.",
+    )

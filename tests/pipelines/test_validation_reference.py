@@ -1,0 +1,84 @@
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import astroflow.pipelines.validation_reference as module
+from astroflow.errors import InputError
+from astroflow.pipelines.validate import validate
+from astroflow.pipelines.validation_reference import Closeness, ReferenceScore, against_exact, exact_posteriors, reference
+from astroflow.posteriors.bundle import load_posterior
+
+REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference_posteriors" / "sersic_v1.npz"
+
+
+@pytest.fixture
+def far_apart(monkeypatch):
+    """Not a classifier, which takes seconds: 1 where means are a unit apart."""
+    monkeypatch.setattr(module, "c2st", lambda draws, exact, seed: float(abs(draws[:, 0].mean() - exact[:, 0].mean()) > 1))
+
+
+@pytest.fixture(scope="module")
+def stamps(small_simulator):
+    """Four, of which one cannot be used."""
+    drawn = small_simulator.draw(np.arange(4), seed=3).stamps
+    mask = drawn.mask.copy()
+    mask[3] = True
+    return replace(drawn, mask=mask)
+
+
+def test_exact_posteriors_of_another_forward_model_are_refused(small_bundle, tmp_path):
+    with pytest.raises(InputError, match="of another forward model: its stamp is"):
+        validate(small_bundle, out=tmp_path, n=100, n_draws=64, seed=77, reference=REFERENCE)
+    own = load_posterior(REFERENCE.parents[1] / "reference_bundle")
+    assert len(exact_posteriors(REFERENCE, own)) == 60
+    other = replace(own, forward_model=own.forward_model | {"psf": {"kind": "moffat", "fwhm_arcsec": 0.9}})
+    with pytest.raises(InputError, match="of another forward model: its psf is"):
+        exact_posteriors(REFERENCE, other)
+
+
+def test_exact_posteriors_are_told_from_the_networks(small_posterior, small_simulator, stamps, far_apart):
+    """Draws of the posterior itself stand in for exact ones, those of one galaxy moved."""
+    theta = small_posterior.sample(stamps, 200, 1)
+    u = small_posterior.parameters.prior.inverse(theta.astype(np.float64))
+    u[1, :, 0] += 5
+    exact, told = SimpleNamespace(stamps=stamps, theta=theta, u=u, simulator=small_simulator), []
+    found = against_exact(small_posterior, exact, "file", seed=2, progress=lambda *args: told.append(args[:3]))
+    assert (found.unusable, found.amortized.c2st.tolist()) == (1, [0.0, 1.0, 0.0])
+    assert found.amortized.wasserstein.shape == (3, len(small_posterior.parameters))
+    assert found.refined is None, "its likelihood does not follow the wings of the PSF"
+    assert told == [("reference", k, 3) for k in (1, 2, 3)]
+    assert found.to_json()["refined"] is None
+    assert "cannot be refined" in reference(found)
+
+
+def test_refined_draws_are_compared_too(small_posterior, small_simulator, small_forward_model, stamps, far_apart):
+    """Refining is of the posterior that the likelihood knows, so it mends a shift that the network has."""
+    followed = small_forward_model | {"engine": "fourier", "psf": small_forward_model["psf"] | {"image_size": 17}}
+    theta = small_posterior.sample(stamps, 64, 1)
+    u = small_posterior.parameters.prior.inverse(theta.astype(np.float64))
+    exact = SimpleNamespace(stamps=stamps, theta=theta, u=u, simulator=small_simulator)
+    told = []
+    found = against_exact(replace(small_posterior, forward_model=followed), exact, "file", 2, lambda *args: told.append(args[1:3]))
+    assert told[-1] == (6, 6)
+    assert found.refined.c2st.shape == (3,)
+    assert not np.array_equal(found.refined.wasserstein, found.amortized.wasserstein)
+    assert set(found.to_json()["refined"]) == {"c2st", "wasserstein"}
+
+
+def test_galaxies_without_a_posterior_are_no_score(small_posterior, small_simulator, stamps):
+    blind = replace(stamps, mask=np.ones_like(stamps.mask))
+    exact = SimpleNamespace(stamps=blind, theta=np.zeros((4, 9, 7)), u=np.zeros((4, 9, 7)), simulator=small_simulator)
+    assert against_exact(small_posterior, exact, "file", 2) == "None of the galaxies of file has a posterior."
+    assert "None of the galaxies" in reference("None of the galaxies of file has a posterior.")
+
+
+def test_the_section_says_both_and_how_to_read_them():
+    near, far = (Closeness(np.array([value, value + 0.1, value + 0.2]), np.full((3, 2), value)) for value in (0.5, 0.7))
+    section = reference(ReferenceScore("exact.npz", ("mag", "n"), 2, far, near))
+    for words in ("C2ST 0.800 in the median", "once refined, C2ST 0.600", "2 galaxies have no posterior", "Good:", "Bad:", "exact.npz"):
+        assert words in section
+    assert section.count("<td>0.700</td>") == 4
+    assert section.count("<td>0.500</td>") == 4
