@@ -70,6 +70,17 @@ def test_the_code_of_diagnostics_runs_and_shows_what_it_says():
     assert namespace["result"].overall == 0.01
 
 
+def test_the_code_of_choosing_runs():
+    (code,) = (code for language, code in blocks("choosing.md") if language == "python")
+    exec(compile(code, "docs/choosing.md", "exec"), {})
+
+
+def test_choosing_names_every_kind():
+    from astroflow.networks.flow_kinds import FLOWS
+
+    assert re.findall(r"^\| `(\w+)` \|", (DOCS / "choosing.md").read_text(), re.MULTILINE) == list(FLOWS)
+
+
 def test_the_noise_recipe_of_noise_is_one():
     from astroflow.sims.recipe import part_model
 

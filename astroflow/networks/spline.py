@@ -98,9 +98,8 @@ class SplineTransform:
         """Find the bin that `value` is in, bins of sizes `along`; by comparison, which is elementwise work."""
         all_but_last, _ = tf.split(along, [self.bins - 1, 1], axis)
         passed = tf.expand_dims(value, axis) >= tf.cumsum(all_but_last, axis) - self.bound  # knots below, apart from the first
-        yes = tf.ones_like(tf.expand_dims(value, axis), tf.bool)
+        yes, one = tf.ones_like(tf.gather(passed, [0], axis=axis)), tf.ones_like(tf.gather(slopes, [0], axis=axis))
         here = tf.concat([yes, passed], axis) & ~tf.concat([passed, ~yes], axis)
-        one = tf.ones_like(tf.expand_dims(value, axis))
 
         def chosen(values: Any) -> Any:
             return tf.reduce_sum(tf.where(here, values, 0.0), axis)
