@@ -86,6 +86,17 @@ def test_the_recipes_of_epistemic_are_some():
     assert [Architecture.model_validate(recipe).epistemic.kind for recipe in recipes] == ["ensemble", "variational"]
 
 
+def test_the_code_of_choosing_runs():
+    (code,) = (code for language, code in blocks("choosing.md") if language == "python")
+    exec(compile(code, "docs/choosing.md", "exec"), {})
+
+
+def test_choosing_names_every_kind():
+    from astroflow.networks.flow_kinds import FLOWS
+
+    assert re.findall(r"^\| `(\w+)` \|", (DOCS / "choosing.md").read_text(), re.MULTILINE) == list(FLOWS)
+
+
 def test_the_noise_recipe_of_noise_is_one():
     from astroflow.sims.recipe import part_model
 

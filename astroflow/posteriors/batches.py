@@ -41,13 +41,14 @@ def in_batches(graph: Callable[..., Any], *arrays: Array) -> list[Array]:
 
 
 def in_blocks(graph: Callable[..., Any], draws: Array, *arrays: Array) -> Array:
-    """Send `draws` ``(N, S, P)``, a block of them at a time with their rows of `arrays`, through a graph that returns one tensor."""
-    parts = []
-    for first in range(0, draws.shape[1], DRAWS):
-        block = draws[:, first : first + DRAWS]
-        whole = np.pad(block, [(0, 0), (0, DRAWS - block.shape[1]), (0, 0)], mode="edge")
-        parts.append(in_batches(graph, whole, *arrays)[0][:, : block.shape[1]])
-    return np.concatenate(parts, 1)
+    """Send `draws` ``(N, S, P)``, with their rows of `arrays`, through a graph that returns one tensor.
+
+    Each block of DRAWS is a row of its own, so that many draws of one image fill a batch as a few draws of many do.
+    """
+    n, blocks = len(draws), -(-draws.shape[1] // DRAWS)
+    whole = np.pad(draws, [(0, 0), (0, blocks * DRAWS - draws.shape[1]), (0, 0)], mode="edge").reshape(n * blocks, DRAWS, draws.shape[2])
+    (answer,) = in_batches(graph, whole, *(np.repeat(array, blocks, axis=0) for array in arrays))
+    return answer.reshape(n, blocks * DRAWS, *answer.shape[2:])[:, : draws.shape[1]]
 
 
 def in_lanes(graph: Callable[..., Any]) -> Callable[..., list[Any]]:

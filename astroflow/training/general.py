@@ -1,18 +1,19 @@
 """`train_estimator`: the same machinery for any parameters and any arrays, without galaxies."""
 
-__all__ = ["GeneralConfig", "train_estimator"]
+__all__ = ["GeneralConfig", "GeneralTraining", "train_estimator"]
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import pydantic
 
 from astroflow.config import parse_recipe
 from astroflow.errors import InputError
-from astroflow.networks.targets import box_bijector
+from astroflow.networks.targets import Bounds, box_bijector
 from astroflow.posteriors.ensemble import AnyEstimator, build_any_estimator
-from astroflow.posteriors.recipe import Architecture
+from astroflow.posteriors.recipe import Architecture, FlowRecipe, SplineMAFRecipe, SummaryRecipe
 from astroflow.randomness import generator
 from astroflow.training.members import fit_members
 from astroflow.training.recipe import TrainingRecipe
@@ -20,15 +21,43 @@ from astroflow.types import Array, Progress
 
 LEAST_PAIRS = 16
 """Fewer pairs than this are a mistake."""
+LEAST_BATCH, MOST_STEPS = 32, 200
+"""Batches of small sets: at least so large, and otherwise so many of them in a pass."""
+MOST_EPOCHS, SEEN = 60, 1_500_000
+"""Passes over small sets: at most so many, and otherwise enough to see so many simulations, repeated ones counted."""
+
+
+class GeneralTraining(TrainingRecipe):
+    """The optimisation of general problems, whose data come without new noise in every pass. Two defaults depend on how many there are."""
+
+    epochs: pydantic.PositiveInt = 15
+    """Passes over the training set. Unless it is given, it is more for less than 100,000 simulations: up to 60."""
+    batch_size: Annotated[int, pydantic.Field(ge=8, le=4096)] = 256
+    """Simulations per step. Unless it is given, it is less for less than 50,000 simulations: down to 32."""
+    polish: pydantic.NonNegativeInt = 0
+    """Passes over the training set whose contexts the flow is fitted to once more, at the end; 0 for none."""
+    turns: Literal[False] = False
+    """General data are not turned."""
+
+    def sized(self, n: int) -> "GeneralTraining":
+        """Return these settings with the defaults for `n` simulations to train on."""
+        epochs, size = min(MOST_EPOCHS, SEEN // n), max(LEAST_BATCH, n // MOST_STEPS)
+        chosen = {"epochs": max(self.epochs, epochs), "batch_size": min(self.batch_size, size)}
+        sizes = chosen | {name: getattr(self, name) for name in chosen.keys() & self.model_fields_set}
+        return self.model_copy(update=sizes | {"batch_size": min(sizes["batch_size"], n)})
 
 
 class GeneralConfig(Architecture):
     """Configuration of `train_estimator`: architecture, optimisation, bounds."""
 
-    training: TrainingRecipe = TrainingRecipe(turns=False)
+    summary: SummaryRecipe = SummaryRecipe(dense=(256, 256, 256, 256), context=64)
+    """The summary network."""
+    flow: FlowRecipe = SplineMAFRecipe(layers=4, bins=10)
+    """The conditional distribution."""
+    training: GeneralTraining = GeneralTraining()
     """The optimisation."""
-    bounds: tuple[tuple[float, float] | None, ...] | None = None
-    """(low, high) of each parameter, or null where it is free; none at all by default."""
+    bounds: tuple[Bounds, ...] | None = None
+    """(low, high) of each parameter, such as [0, null] for what is positive; null where it is free, as all are by default."""
     seed: int = 0
     """Seeds initial weights and the order of the batches."""
 
@@ -95,9 +124,10 @@ def train_estimator(
     rows = {name: value[order] for name, value in {"theta": theta, **arrays}.items()}
     train = {name: value[:-n_held_out] for name, value in rows.items()}
     estimator.adapt({name: train[name] for name in arrays}, train["theta"])
-    feed = _ArrayFeed(train, min(settings.training.batch_size, len(train["theta"])), settings.seed)
+    recipe = settings.training.sized(len(train["theta"]))
+    feed = _ArrayFeed(train, recipe.batch_size, settings.seed)
     held_out = {name: value[-n_held_out:] for name, value in rows.items()}
-    fit_members(estimator, feed, held_out, settings.training, settings.seed, len(train["theta"]), progress=progress)
+    fit_members(estimator, feed, held_out, recipe, settings.seed, len(train["theta"]), progress=progress)
     return estimator
 
 
@@ -114,13 +144,16 @@ def _checked(name: str, value: Any, n: int) -> Array:
     return array
 
 
-def _checked_bounds(theta: Array, bounds: Sequence[tuple[float, float] | None] | None) -> Sequence[tuple[float, float] | None]:
+def _checked_bounds(theta: Array, bounds: Sequence[Bounds] | None) -> Sequence[Bounds]:
     if not np.isfinite(theta).all():
         raise InputError("`theta` holds values that are not finite")
     bounds = bounds or [None] * theta.shape[1]
     if len(bounds) != theta.shape[1]:
         raise InputError(f"`bounds` must have one entry per parameter: expected {theta.shape[1]}, got {len(bounds)}")
     for k, pair in enumerate(bounds):
-        if pair is not None and not (pair[0] < theta[:, k].min() and theta[:, k].max() < pair[1]):
-            raise InputError(f"parameter {k} spans {theta[:, k].min():g} to {theta[:, k].max():g}, not inside its bounds {pair}")
+        low, high = pair or (None, None)
+        least, most = theta[:, k].min(), theta[:, k].max()
+        # on a bound is inside: rounding to float32 puts parameters there
+        if (low is not None and not low <= least) or (high is not None and not most <= high):
+            raise InputError(f"parameter {k} spans {least:g} to {most:g}, not inside its bounds {pair}")
     return bounds

@@ -70,3 +70,47 @@ def test_shift_and_scale_come_before_the_box():
     box = box_bijector([None, (0.0, 1.0)])
     expected = box.forward(tf.constant(mean + scale * u.numpy(), tf.float32))
     assert np.allclose(standardised(box, mean, scale).forward(u), expected, atol=1e-6)
+
+
+HALF_LINES = [(0.0, None), (-3.0, None), (None, 2.5), (1e6, None), (None, -1e-6)]
+
+
+@pytest.mark.parametrize("bounds", HALF_LINES)
+def test_one_bound_is_kept_and_the_other_side_is_open(bounds):
+    bijector = box_bijector([bounds])
+    low, high = (-np.inf if bounds[0] is None else bounds[0]), (np.inf if bounds[1] is None else bounds[1])
+    u = tf.constant([[-1e30], [-200.0], [-30.0], [0.0], [10.0], [200.0], [1e30]], tf.float32)
+    theta = bijector.forward(u).numpy()
+    assert (theta > np.float32(low)).all()
+    assert (theta < np.float32(high)).all()
+    assert np.abs(theta).max() > 1e30
+    assert np.isfinite(bijector.inverse(tf.constant(theta))).all()
+    assert np.isfinite(bijector.inverse_log_det_jacobian(tf.constant(theta), 1)).all()
+    bound = low if bounds[1] is None else high
+    outside = np.array([[bound - 1 if bounds[1] is None else bound + 1], [np.inf], [-np.inf], [np.nan]], np.float32)
+    assert np.isnan(bijector.inverse(tf.constant(outside))).all()
+    assert np.isfinite(bijector.inverse(tf.constant([[bound]], tf.float32))).all(), "the bound counts as the last place before it"
+
+
+@pytest.mark.parametrize("bounds", [HALF_LINES[:2], [(None, 2.5), None], [(None, None), (0.0, 1.0)]])
+def test_half_lines_have_the_jacobian_of_automatic_differentiation(bounds):
+    bijector = box_bijector(bounds)
+    u = numbers(20, 2, scale=1.0)
+    with tf.GradientTape() as tape:
+        tape.watch(u)
+        theta = bijector.forward(u)
+    jacobian = np.linalg.slogdet(tape.batch_jacobian(theta, u).numpy()).logabsdet
+    assert np.allclose(bijector.forward_log_det_jacobian(u, 1), jacobian, atol=1e-4)
+    assert np.allclose(bijector.inverse_log_det_jacobian(tf.constant(theta.numpy()), 1), -jacobian, atol=1e-3)
+    assert np.allclose(bijector.inverse(tf.constant(theta.numpy())), u, atol=1e-3)
+
+
+def test_a_log_normal_number_is_normal_beyond_its_bound():
+    theta = np.random.default_rng(0).lognormal(-3.0, 0.5, (1000, 1))
+    assert np.allclose(box_bijector([(0.0, None)]).inverse(tf.constant(theta, tf.float32)), np.log(theta), atol=1e-5)
+
+
+@pytest.mark.parametrize("bounds", [(np.nan, None), (None, np.inf), (-np.inf, None)])
+def test_a_bound_that_is_no_number_is_refused(bounds):
+    with pytest.raises(ConfigError, match="a bound must be a finite number of float32, or null"):
+        box_bijector([bounds])

@@ -161,6 +161,44 @@ def test_small_sets_train_in_smaller_batches(monkeypatch):
     assert sizes == [(19, 1)]
 
 
+@pytest.mark.parametrize(
+    ("n", "training", "epochs", "size"),
+    [
+        (20, {}, 60, 20),
+        (1000, {}, 60, 32),
+        (20_000, {}, 60, 100),
+        (50_000, {}, 30, 250),
+        (10**6, {}, 15, 256),
+        (10**6, {"batch_size": 64}, 15, 64),
+        (50, {"batch_size": 64}, 60, 50),
+        (1000, {"epochs": 3}, 3, 32),
+    ],
+)
+def test_small_sets_are_seen_more_often_in_smaller_batches_unless_these_are_given(n, training, epochs, size):
+    settings = GeneralConfig.model_validate({"training": {"patience": 5, **training}}).training.sized(n)
+    assert (settings.epochs, settings.batch_size, settings.patience) == (epochs, size, 5)
+
+
+def test_a_parameter_that_rounding_puts_on_its_bound_is_inside():
+    theta = rng(0).uniform(0, 1, (200, 1))
+    theta[:2] = [[1 - 1e-12], [1e-60]]
+    estimator = train_estimator(theta, theta + rng(1).normal(0, 0.1, theta.shape), SMALL | {"bounds": [[0, 1]]})
+    context, _ = estimator.encode({"x": theta})
+    assert np.isfinite(estimator.log_prob(theta[:, None], context)).all()
+
+
+def test_positive_parameters_stay_positive_and_are_learned():
+    theta = rng(0).lognormal([-8.0, 3.0], [1.0, 0.5], (2000, 2))
+    estimator = train_estimator(theta, np.log(theta) + rng(1).normal(0, 0.2, theta.shape), SMALL | {"bounds": [[0, None], [0.0, None]]})
+    context, _ = estimator.encode({"x": np.log([[1e-5, 10.0], [1e-2, 40.0]])})
+    draws = estimator.sample(context, rng(2).standard_normal((2, 2000, 2), dtype=np.float32) * 3)
+    assert draws.min() > 0
+    assert np.isfinite(estimator.log_prob(draws, context)).all()
+    assert (estimator.log_prob(-draws, context) == -np.inf).all()
+    middle = np.median(np.log(draws), 1)
+    assert np.abs(middle[1] - middle[0] - np.log([1000.0, 4.0])).max() < 1.5
+
+
 GOOD = (rng(0).normal(size=(32, 2)), rng(1).normal(size=(32, 3)))
 
 
@@ -177,6 +215,8 @@ GOOD = (rng(0).normal(size=(32, 2)), rng(1).normal(size=(32, 3)))
         (np.where(np.arange(2) == 1, np.inf, GOOD[0]), GOOD[1], {}, "`theta` holds values that are not finite"),
         (GOOD[0], GOOD[1], {"bounds": [[-9, 9]]}, r"`bounds` must have one entry per parameter: expected 2, got 1"),
         (GOOD[0], GOOD[1], {"bounds": [[-9, 9], [0, 9]]}, r"parameter 1 spans .*, not inside its bounds \(0.0, 9.0\)"),
+        (GOOD[0], GOOD[1], {"bounds": [None, [0, None]]}, r"parameter 1 spans .*, not inside its bounds \(0.0, None\)"),
+        (GOOD[0], GOOD[1], {"bounds": [[None, 1], None]}, r"parameter 0 spans .*, not inside its bounds \(None, 1.0\)"),
         (GOOD[0], {"theta": GOOD[1]}, {}, r"'theta' cannot name an input"),
         (GOOD[0], {"my data": GOOD[1]}, {}, r"'my data' cannot name an input; use a Python identifier"),
     ],
