@@ -141,7 +141,7 @@ def test_one_parameter_is_enough():
 def test_rows_that_come_in_an_order_are_held_out_at_random(monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        general, "fit_estimator", lambda estimator, feed, held_out, *_, **__: seen.update(held_out=held_out, train=feed.arrays)
+        general, "fit_members", lambda estimator, feed, held_out, *_, **__: seen.update(held_out=held_out, train=feed.arrays)
     )
     theta = np.arange(400.0)[:, None]
     train_estimator(theta, theta * 2, SMALL)
@@ -156,7 +156,7 @@ def test_rows_that_come_in_an_order_are_held_out_at_random(monkeypatch):
 
 def test_small_sets_train_in_smaller_batches(monkeypatch):
     sizes = []
-    monkeypatch.setattr(general, "fit_estimator", lambda estimator, feed, *_, **__: sizes.append((feed.batch_size, feed.steps_per_epoch)))
+    monkeypatch.setattr(general, "fit_members", lambda estimator, feed, *_, **__: sizes.append((feed.batch_size, feed.steps_per_epoch)))
     train_estimator(rng(0).normal(size=(20, 2)), rng(1).normal(size=(20, 3)), SMALL)
     assert sizes == [(19, 1)]
 
@@ -247,6 +247,6 @@ def test_unknown_settings_are_refused(config, message):
 
 def test_a_config_may_be_a_model(monkeypatch):
     seen = []
-    monkeypatch.setattr(general, "fit_estimator", lambda estimator, feed, held_out, recipe, **_: seen.append((recipe.epochs, feed.seed)))
+    monkeypatch.setattr(general, "fit_members", lambda estimator, feed, held_out, recipe, *_, **__: seen.append((recipe.epochs, feed.seed)))
     train_estimator(*GOOD, GeneralConfig.model_validate(SMALL | {"seed": 4}))
     assert seen == [(6, 4)]
