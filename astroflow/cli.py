@@ -115,7 +115,10 @@ def validate(
         str | None, typer.Option(help="Validate on this forward model instead of the bundle's own.", show_default=False)
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="File of exact posteriors of the same forward model, to compare with.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="File of exact posteriors of the same forward model to compare with, about a minute a galaxy.", show_default=False
+        ),
     ] = None,
     scheduler: Scheduler = None,
     workers: Workers = None,

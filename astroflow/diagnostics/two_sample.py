@@ -50,6 +50,7 @@ def c2st(draws: Array, reference: Array, *, seed: int = 1) -> float:
     """
     from sklearn.model_selection import KFold, cross_val_score
     from sklearn.neural_network import MLPClassifier
+    from threadpoolctl import threadpool_limits
 
     draws, reference = _comparable(draws, reference)
     parameters = reference.shape[1]
@@ -57,7 +58,8 @@ def c2st(draws: Array, reference: Array, *, seed: int = 1) -> float:
     labels = np.repeat([0, 1], [len(draws), len(reference)])
     classifier = MLPClassifier(hidden_layer_sizes=(WIDTH * parameters,) * 2, max_iter=10_000, random_state=seed)
     folds = KFold(n_splits=FOLDS, shuffle=True, random_state=seed)
-    return float(np.mean(cross_val_score(classifier, features, labels, cv=folds, scoring="accuracy")))
+    with threadpool_limits(1):  # its matrices are so small that threads wait for each other more than they compute
+        return float(np.mean(cross_val_score(classifier, features, labels, cv=folds, scoring="accuracy")))
 
 
 def sliced_wasserstein(draws: Array, reference: Array, *, directions: int = DIRECTIONS, seed: int = 0) -> float:

@@ -82,7 +82,7 @@ def validate(
     simulator : str, optional
         Forward model to validate on, instead of the bundle's own. Needed for bundles trained on a simulator of your own Python.
     reference : Path, optional
-        Exact posteriors of galaxies of the same forward model (`load_reference`) to compare with: seconds a galaxy.
+        Exact posteriors of galaxies of the same forward model (`load_reference`) to compare with: about a minute a galaxy.
     scheduler, workers : optional
         See `cluster`; a few simulations are drawn without one.
 
