@@ -48,7 +48,7 @@ def in_blocks(graph: Callable[..., Any], draws: Array, *arrays: Array) -> Array:
     n, blocks = len(draws), -(-draws.shape[1] // DRAWS)
     whole = np.pad(draws, [(0, 0), (0, blocks * DRAWS - draws.shape[1]), (0, 0)], mode="edge").reshape(n * blocks, DRAWS, draws.shape[2])
     (answer,) = in_batches(graph, whole, *(np.repeat(array, blocks, axis=0) for array in arrays))
-    return answer.reshape(n, blocks * DRAWS, *answer.shape[2:])[:, : draws.shape[1]]
+    return np.ascontiguousarray(answer.reshape(n, blocks * DRAWS, *answer.shape[2:])[:, : draws.shape[1]])
 
 
 def in_lanes(graph: Callable[..., Any]) -> Callable[..., list[Any]]:

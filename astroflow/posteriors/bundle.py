@@ -143,8 +143,8 @@ def save_bundle(path: Path, posterior: Posterior, golden: Stamps) -> str:
         weights |= {f"linearized/{name}": np.asarray(v) for name, v in posterior.linearized.variables.items()}
     contents = {
         "config.json": _canonical(config.model_dump(mode="json")),
-        "weights.safetensors": save(weights),
-        "golden.safetensors": save(_golden(posterior, golden)),
+        "weights.safetensors": _packed(weights),
+        "golden.safetensors": _packed(_golden(posterior, golden)),
     }
     files = {name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} for name, content in contents.items()}
     manifest = {"format": FORMAT, "version": VERSION, "files": files, "digest": _identity(files)}
@@ -216,6 +216,11 @@ def load_posterior(path: str | Path) -> Posterior:
 
 def _canonical(data: Any) -> bytes:
     return json.dumps(data, sort_keys=True, indent=1, allow_nan=False).encode()
+
+
+def _packed(arrays: dict[str, Array]) -> bytes:
+    """Return the content of a safetensors file. The library writes memory as it lies, so a view must become an array first."""
+    return save({name: np.asarray(value, order="C") for name, value in arrays.items()})
 
 
 def _identity(files: dict[str, dict[str, Any]]) -> str:

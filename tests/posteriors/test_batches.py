@@ -23,6 +23,7 @@ def test_every_draw_meets_the_row_that_it_belongs_to(n, draws):
     graph = Graph()
     answer = in_blocks(graph, noise, number)
     assert np.array_equal(answer, noise + number[:, None])
+    assert answer.flags.c_contiguous, "no view of what was filled up"
     assert set(graph.calls) == {((BATCH, DRAWS, 2), (BATCH, 2))}, "one size, compiled once"
     assert len(graph.calls) == -(-n * -(-draws // DRAWS) // BATCH), "and no call but the last has room left"
 

@@ -81,6 +81,14 @@ def test_a_loaded_posterior_gives_the_same_bits(small_posterior, small_simulator
     assert again.training == small_posterior.training
 
 
+def test_what_is_a_view_in_memory_is_what_it_says_in_the_file():
+    wide = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    arrays = {"part": wide[:, :2], "turned": wide.T, "number": np.float32(3)}
+    found = load(module._packed(arrays))
+    assert all(np.array_equal(found[name], value) for name, value in arrays.items())
+    assert found["number"].shape == ()
+
+
 @pytest.mark.parametrize(("kind", "number"), [("spline_maf", "bins"), ("spline_coupling", "bins"), ("mixture", "components")])
 def test_a_bundle_remembers_its_kind_of_flow(kind, number, small_posterior, galaxies, tmp_path, monkeypatch):
     traced = tf.function  # compiling the samplers would take most of the time
