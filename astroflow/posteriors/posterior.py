@@ -384,7 +384,7 @@ class Posterior:
         Returns
         -------
         astropy.table.Table
-            Columns `id`, per parameter mean, sd and quantiles, covariances, `snr`, of ensembles `disagreement`, `binning`, `flags`,
+            Columns `id`, per parameter mean, sd and quantiles, covariances, `snr`, of ensembles `disagreement` (nats), `binning`, `flags`,
             `quality`, `note`.
         """
         from astropy.table import Column, Table
@@ -399,7 +399,7 @@ class Posterior:
             table[name] = Column(values, unit=units[base] if base and units[base] else None)
         table["snr"] = encoded.snr
         if encoded.disagreement is not None:
-            table["disagreement"] = Column(encoded.disagreement, unit="nat")
+            table["disagreement"] = encoded.disagreement
         table["binning"] = encoded.framed.stamps.binning
         table["flags"] = flags
         table["quality"] = quality(flags)

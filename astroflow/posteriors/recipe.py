@@ -158,7 +158,7 @@ class EnsembleRecipe(Recipe):
 
     kind: Literal["ensemble"] = "ensemble"
     members: Annotated[int, pydantic.Field(ge=2, le=32)] = 5
-    """Networks; training and inference take as many times as long."""
+    """Networks; training, and looking at an image, take as many times as long."""
 
 
 class VariationalRecipe(Recipe):

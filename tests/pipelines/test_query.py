@@ -141,6 +141,14 @@ def test_a_query_says_how_often_error_bars_of_its_like_were_right(files, small_b
     assert "mag 66%" in line
 
 
+def test_a_query_of_an_ensemble_says_how_far_its_members_are_apart(files, small_ensemble, monkeypatch):
+    monkeypatch.setattr(module, "load_posterior", lambda path: small_ensemble)
+    result = files.ask()
+    apart = read_posterior_catalog(result.files[0])["disagreement"][0]
+    assert 0 < apart < np.log(2)
+    assert f"members of the ensemble: {apart:.3f} nats apart (0: they agree)" in result.lines
+
+
 def test_a_query_says_what_the_catalog_does(files, small_posterior):
     """The same name and seed give the same bits as the posterior itself."""
     table = read_posterior_catalog(files.ask().files[0])
