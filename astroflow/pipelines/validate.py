@@ -3,6 +3,7 @@
 __all__ = ["summary", "validate"]
 
 import contextlib
+import functools
 import itertools
 import json
 import warnings
@@ -82,7 +83,7 @@ def validate(
     simulator : str, optional
         Forward model to validate on, instead of the bundle's own. Needed for bundles trained on a simulator of your own Python.
     reference : Path, optional
-        Exact posteriors of galaxies of the same forward model (`load_reference`) to compare with: about a minute a galaxy.
+        Exact posteriors of galaxies of the same forward model (`load_reference`) to compare with: about two minutes of a core a galaxy.
     scheduler, workers : optional
         See `cluster`; a few simulations are drawn without one.
 
@@ -122,7 +123,9 @@ def validate(
         others = posterior.sample(encoded, MEDIAN_DRAWS, seed + 1)
         report = _measured(posterior, encoded, draws, others, held_out, for_baseline, seed)
         points = estimated_accuracy(draws, held_out.theta, posterior.parameters, *brightness(encoded, others, posterior.parameters))
-        compared = NO_REFERENCE if exact is None or reference is None else _compared(posterior, exact, reference.name, seed)
+        compared = (
+            NO_REFERENCE if exact is None or reference is None else _compared(posterior, exact, reference.name, seed, scheduler, workers)
+        )
         examples = example_galaxies(posterior, encoded, draws, report)
         figures = {"calibration": plot_calibration(report), "accuracy": plot_accuracy(report)}
     record = {
@@ -175,9 +178,11 @@ def _measured(
     )  # fmt: skip
 
 
-def _compared(posterior: Posterior, exact: ReferencePosteriors, file: str, seed: int) -> ReferenceScore | str:
-    with reporter("galaxies") as progress:
-        return against_exact(posterior, exact, file, seed, progress)
+def _compared(
+    posterior: Posterior, exact: ReferencePosteriors, file: str, seed: int, scheduler: str | None, workers: int | None
+) -> ReferenceScore | str:
+    with reporter("galaxies") as progress, cluster(scheduler, workers) as client:
+        return against_exact(posterior, exact, file, seed, functools.partial(bounded, client), progress)
 
 
 def summary(report: CalibrationReport) -> list[str]:

@@ -2,6 +2,8 @@
 
 __all__ = ["Closeness", "ReferenceScore", "against_exact", "exact_posteriors", "reference"]
 
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,8 +85,12 @@ def exact_posteriors(file: Path, posterior: Posterior) -> ReferencePosteriors:
     return exact
 
 
+Runs = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
+"""Calls a function with each of many argument tuples, in whatever order: `itertools.starmap` does, and Dask."""
+
+
 def against_exact(
-    posterior: Posterior, exact: ReferencePosteriors, file: str, seed: int, progress: Progress | None = None
+    posterior: Posterior, exact: ReferencePosteriors, file: str, seed: int, runs: Runs = itertools.starmap, progress: Progress | None = None
 ) -> ReferenceScore | str:
     """Compare a posterior's draws with exact ones, galaxy by galaxy; and so refined ones, where the likelihood allows refining.
 
@@ -98,8 +104,10 @@ def against_exact(
         Where they are from.
     seed : int
         Seeds draws and classifiers.
+    runs : callable, optional
+        Trains the classifiers, which take a minute each: many at a time, if it can.
     progress : callable, optional
-        Told after every galaxy: a classifier takes seconds.
+        Told after every galaxy.
 
     Returns
     -------
@@ -115,16 +123,19 @@ def against_exact(
     if not likelihood_gaps(posterior.forward_model):
         draws.append(posterior.refine(encoded, n_draws, seed).draws)
     prior, theta, u = exact.simulator.parameters.prior, exact.theta[usable], exact.u[usable]
-    scores: list[Closeness] = []
-    for k, ours in enumerate(draws):
-        accuracies = []
-        for row in range(len(usable)):
-            accuracies.append(c2st(prior.inverse(ours[row].astype(np.float64)), u[row], seed=seed))
-            if progress is not None:
-                progress("reference", k * len(usable) + row + 1, len(draws) * len(usable), {})
-        scores.append(Closeness(np.array(accuracies), wasserstein(ours, theta)))
+    accuracies = np.full((len(draws), len(usable)), np.nan)
+    jobs = ((k, row, prior.inverse(draws[k][row].astype(np.float64)), u[row], seed) for k, row in np.ndindex(accuracies.shape))
+    for done, (k, row, accuracy) in enumerate(runs(_told_apart, jobs), 1):
+        accuracies[k, row] = accuracy
+        if progress is not None:
+            progress("reference", done, accuracies.size, {})
+    scores = [Closeness(accuracy, wasserstein(ours, theta)) for accuracy, ours in zip(accuracies, draws, strict=True)]
     refined = scores[1] if len(scores) > 1 else None
     return ReferenceScore(file, posterior.parameters.names, len(exact.stamps) - len(usable), scores[0], refined)
+
+
+def _told_apart(kind: int, row: int, ours: Array, exact: Array, seed: int) -> tuple[int, int, float]:
+    return kind, row, c2st(ours, exact, seed=seed)
 
 
 def reference(found: ReferenceScore | str) -> str:

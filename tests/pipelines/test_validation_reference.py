@@ -51,6 +51,8 @@ def test_exact_posteriors_are_told_from_the_networks(small_posterior, small_simu
     assert found.refined is None, "its likelihood does not follow the wings of the PSF"
     assert told == [("reference", k, 3) for k in (1, 2, 3)]
     assert found.to_json()["refined"] is None
+    backwards = against_exact(small_posterior, exact, "file", 2, lambda function, jobs: reversed([function(*job) for job in jobs]))
+    np.testing.assert_array_equal(backwards.amortized.c2st, found.amortized.c2st, "however the classifiers are run")
     assert "cannot be refined" in reference(found)
 
 
@@ -61,7 +63,7 @@ def test_refined_draws_are_compared_too(small_posterior, small_simulator, small_
     u = small_posterior.parameters.prior.inverse(theta.astype(np.float64))
     exact = SimpleNamespace(stamps=stamps, theta=theta, u=u, simulator=small_simulator)
     told = []
-    found = against_exact(replace(small_posterior, forward_model=followed), exact, "file", 2, lambda *args: told.append(args[1:3]))
+    found = against_exact(replace(small_posterior, forward_model=followed), exact, "file", 2, progress=lambda *args: told.append(args[1:3]))
     assert told[-1] == (6, 6)
     assert found.refined.c2st.shape == (3,)
     assert not np.array_equal(found.refined.wasserstein, found.amortized.wasserstein)
