@@ -148,7 +148,9 @@ def infer(
     certify: Annotated[bool, typer.Option("--certify", help="Weigh the draws by the exact likelihood: two verdicts for each row.")] = False,
     refine: Annotated[bool, typer.Option("--refine", help="Refine rows whose draws fail the certificate; needs --certify.")] = False,
     refine_budget: Annotated[int, typer.Option(min=1, help="Most evaluations of the likelihood that refining a row may take.")] = 20_000,
-    rows_per_partition: Annotated[int, typer.Option(help="Rows per task and file.")] = 2000,
+    rows_per_partition: Annotated[
+        int | None, typer.Option(help="The most rows per task and file; by the number of rows otherwise.", show_default=False)
+    ] = None,
     allow_flagged: Annotated[
         float, typer.Option(min=0, max=1, help="Largest share of unusable rows that is fine; more gives exit code 3.")
     ] = 1.0,
@@ -164,16 +166,15 @@ def infer(
         catalog, bundle=bundle, out=out, n_draws=draws, seed=seed, keep_samples=samples, certify=certify,
         refine_budget=refine_budget if refine else 0, rows_per_partition=rows_per_partition, scheduler=scheduler, workers=workers,
     )  # fmt: skip
-    _say([f"{result.rows} rows: {result.good} good, {result.suspect} suspect, {result.unusable} unusable", *result.tally.lines()])
-    facts: dict[str, Any] = {"rows": result.rows, "good": result.good, "suspect": result.suspect, "unusable": result.unusable}
-    facts |= result.tally.numbers()
+    _say(result.tally.lines())
+    facts = result.tally.numbers()
     if result.population is not None:
         _say(result.population.lines())
         facts["population"] = result.population.numbers()
     _say(result.validated)
     facts["validated"] = list(result.validated)
     _result([result.catalog], facts, as_json)
-    if result.unusable > allow_flagged * max(result.rows, 1):
+    if result.tally.unusable > allow_flagged * max(result.tally.rows, 1):
         raise typer.Exit(3)
 
 
@@ -266,11 +267,17 @@ def noise_correlation(
 
 
 @app.command()
-def verify(out: Annotated[Path, typer.Argument(help="Output folder of infer.")], as_json: AsJson = False) -> None:
+def verify(
+    out: Annotated[Path, typer.Argument(help="Output folder of infer.")],
+    against: Annotated[
+        str | None, typer.Option(help="Recipe of the input catalog: read its ids again, and compare.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Prove that a posterior catalog has one row for each input row, made by one bundle."""
-    from astroflow.pipelines.infer import verify as run_verify
+    from astroflow.pipelines.verify import verify as run_verify
 
-    facts = run_verify(out)
+    facts = run_verify(out, against)
     _say([f"{facts['rows']} rows, each input row once, all by bundle {facts['bundle'][:12]}"])
     _result([out / "catalog"], facts, as_json)
 

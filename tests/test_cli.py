@@ -133,22 +133,22 @@ def test_bad_input_is_one_line_and_exit_code_2(cli, tmp_path, monkeypatch, argum
 
 @pytest.mark.parametrize(("error", "code"), [(InputError("a\n  b"), 2), (ConfigError("a b"), 2), (IncompleteError("a b"), 4)])
 def test_expected_errors_have_their_exit_code(cli, instead, error, code):
-    instead("astroflow.pipelines.infer.verify", error)
+    instead("astroflow.pipelines.verify.verify", error)
     assert cli("verify", "out") == (code, "", "error: a b\n")
 
 
 def test_an_interruption_can_be_resumed(cli, instead):
-    instead("astroflow.pipelines.infer.verify", KeyboardInterrupt())
+    instead("astroflow.pipelines.verify.verify", KeyboardInterrupt())
     code, out, err = cli("verify", "out")
     assert (code, out) == (4, "")
     assert "interrupted; run the same command again to resume" in err
 
 
 def test_a_bug_is_a_traceback_and_exit_code_1(instead):
-    instead("astroflow.pipelines.infer.verify", RuntimeError("a bug"))
+    instead("astroflow.pipelines.verify.verify", RuntimeError("a bug"))
     with pytest.raises(RuntimeError, match="a bug"):
         main(["verify", "out"])
-    code = "import astroflow.pipelines.infer as i, astroflow.cli as c; i.verify = None; c.main(['verify', 'out'])"
+    code = "import astroflow.pipelines.verify as i, astroflow.cli as c; i.verify = None; c.main(['verify', 'out'])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
     assert ended.returncode == 1
     assert ended.stderr.startswith("Traceback")
@@ -220,27 +220,24 @@ def test_validate_prints_its_files(cli, instead):
 
 @pytest.mark.parametrize(("allowed", "code"), [(None, 0), ("0.2", 0), ("0.05", 3)])
 def test_infer_says_when_too_much_is_unusable(cli, instead, allowed, code):
-    counted = Tally({Flag.LOW_SNR: 3}, {})
-    result = Result(
-        catalog=Path("out/catalog"), rows=20, good=15, suspect=3, unusable=2, tally=counted, population=None, validated=("coverage",)
-    )  # fmt: skip
+    result = Result(catalog=Path("out/catalog"), tally=Tally(15, 3, 2, {Flag.LOW_SNR: 3}), population=None, validated=("coverage",))
     calls = instead("astroflow.pipelines.infer.infer", result)
     options = [] if allowed is None else ["--allow-flagged", allowed]
     ended, out, err = cli("infer", "survey.yaml", "--bundle", "b", "--out", "out", "--samples", "--scheduler", "tcp://host:8786", *options)
     assert (ended, out, err) == (code, "out/catalog\n", "20 rows: 15 good, 3 suspect, 2 unusable\nsuspect for: LOW_SNR 3\ncoverage\n")
     expected = {
         "bundle": Path("b"), "out": Path("out"), "n_draws": 256, "seed": 0, "keep_samples": True, "certify": False,
-        "refine_budget": 0, "rows_per_partition": 2000, "scheduler": "tcp://host:8786", "workers": None,
+        "refine_budget": 0, "rows_per_partition": None, "scheduler": "tcp://host:8786", "workers": None,
     }  # fmt: skip
     assert calls == [("survey.yaml", expected)]
 
 
 def test_infer_says_what_certified_rows_say_together(cli, instead):
-    counted = Tally({}, {"inference": {Verdict.OK: 9}, "model": {Verdict.OK: 8, Verdict.FAILED: 1}})
+    counted = Tally(9, verdicts={"inference": {Verdict.OK: 9}, "model": {Verdict.OK: 8, Verdict.FAILED: 1}})
     together = Result(lines=lambda: ["9 certified rows together: model passed"], numbers=lambda: {"rows": 9})
     calls = instead(
         "astroflow.pipelines.infer.infer",
-        Result(catalog=Path("c"), rows=9, good=9, suspect=0, unusable=0, tally=counted, population=together, validated=("coverage",)),
+        Result(catalog=Path("c"), tally=counted, population=together, validated=("coverage",)),
     )
     code, out, err = cli("infer", "survey.yaml", "--bundle", "b", "--out", "out", "--certify", "--refine", "--json")
     assert calls[0][1]["refine_budget"] == 20_000
@@ -292,7 +289,7 @@ def test_run_and_demo_print_their_summary(cli, instead):
 
 
 def test_verify_prints_its_proof(cli, instead):
-    instead("astroflow.pipelines.infer.verify", {"rows": 7, "bundle": "b" * 64, "good": 7, "suspect": 0, "unusable": 0})
+    instead("astroflow.pipelines.verify.verify", {"rows": 7, "bundle": "b" * 64, "good": 7, "suspect": 0, "unusable": 0})
     code, out, err = cli("verify", "out", "--json")
     assert code == 0
     assert json.loads(out)["rows"] == 7

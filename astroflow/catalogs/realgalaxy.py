@@ -64,7 +64,7 @@ class RealGalaxySource(Source):
 
     def sky_frame(self, partition: Partition) -> SkyFrame:
         rows = self._local(partition)
-        frame = self._catalog_frame(rows)
+        frame = self.catalog_frame(partition)
         with ExitStack() as files:
             session = self._session(files, 0)
             for place, row in enumerate(rows.tolist()):

@@ -12,11 +12,12 @@ __all__ = ["Partition", "Positions", "RowError", "Source", "open_source"]
 import abc
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from astroflow.catalogs.healpix import sky_tiles, spatial_index
 from astroflow.catalogs.paths import check_descriptors
 from astroflow.catalogs.recipe import CatalogRecipe, StampsRecipe, TilesRecipe
 from astroflow.catalogs.rows import Rows
@@ -40,11 +41,14 @@ class Partition:
         Rows of the catalog, those of one tile side by side.
     tiles : tuple of str
         The tiles that they are on, in the order of reading; empty where there is only one or none.
+    pixel : tuple of int, optional
+        Order and number of the nested HEALPix pixel that holds them all; None for rows that were not grouped by sky.
     """
 
     index: int
     rows: tuple[int, ...]
     tiles: tuple[str, ...] = ()
+    pixel: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -94,19 +98,45 @@ class Source(abc.ABC):
         """Return the positions that the catalog gives, in catalog order."""
         return Positions(self.rows.ra, self.rows.dec, self.rows.x, self.rows.y)
 
-    def partitions(self, rows_per_partition: int) -> list[Partition]:
-        """Cut the catalog into partitions of at most `rows_per_partition` rows, keeping tiles together.
+    def partitions(self, rows_per_partition: int, *, by_sky: bool = False) -> list[Partition]:
+        """Cut the catalog into partitions of at most `rows_per_partition` rows. Every row is in exactly one.
 
-        A tile with more rows is cut; smaller ones share a partition. Every row is in exactly one partition.
+        Parameters
+        ----------
+        rows_per_partition : int
+            The most rows of one; more only where thousands share a place on the sky.
+        by_sky : bool
+            Rows that share a HEALPix pixel come together, and those without a position on the sky by themselves, at the end. Otherwise
+            rows of a tile do: one with more rows is cut, smaller ones share a partition.
         """
         if rows_per_partition < 1:
             raise ValueError(f"`rows_per_partition` must be at least 1; got {rows_per_partition}")
-        names, first, which = np.unique(self.rows.tile, return_index=True, return_inverse=True)
+        if not by_sky:
+            return self._by_tile(np.arange(len(self.rows)), rows_per_partition)
+        index = spatial_index(self.rows.ra, self.rows.dec)
+        partitions = [
+            replace(self._in_reading_order(tile.rows, number), pixel=(tile.order, tile.pixel))
+            for number, tile in enumerate(sky_tiles(index, rows_per_partition))
+        ]
+        nowhere = self._by_tile(np.flatnonzero(index < 0), rows_per_partition)
+        return partitions + [replace(partition, index=len(partitions) + partition.index) for partition in nowhere]
+
+    def _in_reading_order(self, rows: Array, number: int) -> Partition:
+        """Return a partition of rows, those of one tile side by side."""
+        tiles = self.rows.tile[rows]
+        names, first, which = np.unique(tiles, return_index=True, return_inverse=True)
+        order = np.argsort(first[which], kind="stable")
+        return Partition(
+            number, tuple(self.rows.index[rows[order]].tolist()), tuple(name for name in names[np.argsort(first)].tolist() if name)
+        )
+
+    def _by_tile(self, rows: Array, rows_per_partition: int) -> list[Partition]:
+        names, first, which = np.unique(self.rows.tile[rows], return_index=True, return_inverse=True)
         groups: list[list[tuple[str, Array]]] = [[]]
         held = 0
         by_tile = np.split(np.argsort(which, kind="stable"), np.cumsum(np.bincount(which, minlength=len(names)))[:-1])
         for tile in np.argsort(first):
-            members = self.rows.index[by_tile[tile]]
+            members = self.rows.index[rows[by_tile[tile]]]
             for start in range(0, len(members), rows_per_partition):
                 piece = members[start : start + rows_per_partition]
                 if held + len(piece) > rows_per_partition:
@@ -126,6 +156,14 @@ class Source(abc.ABC):
     def only(self, partition: Partition) -> "Source":
         """Return a small copy of this source that holds the rows of one partition, to be sent to a worker."""
         return type(self)._with_rows(self, self.rows.take(self._local(partition)))
+
+    def files(self, partition: Partition) -> list[str]:
+        """Return the files that many rows of a partition share; small ones that only one row needs are not among them."""
+        return []
+
+    def refuse(self, partition: Partition, flag: Flag, note: str) -> list[Cutout]:
+        """Return what stands for the objects of a partition when their files must not be touched."""
+        return [self._refused(int(row), flag, note) for row in self._local(partition)]
 
     def read(self, partition: Partition, cutout_pixels: int = DEFAULT_CUTOUT_PIXELS) -> Iterator[Cutout]:
         """Read the objects of a partition.
@@ -187,8 +225,9 @@ class Source(abc.ABC):
             raise InputError(f"partition {partition.index} asks for row {wanted[~good][0]}, which this source does not hold")
         return np.asarray(order[found])
 
-    def _catalog_frame(self, rows: Array) -> SkyFrame:
-        """Return a frame of which only the pixel positions that the catalog gives are known."""
+    def catalog_frame(self, partition: Partition) -> SkyFrame:
+        """Return a frame of which only the pixel positions that the catalog gives are known; no file is touched."""
+        rows = self._local(partition)
         frame = SkyFrame.unknown(len(rows), self.recipe.pixel_scale_arcsec)
         frame.x[:], frame.y[:] = self.rows.x[rows], self.rows.y[rows]
         return frame

@@ -47,7 +47,7 @@ class StampSource(Source):
 
     def sky_frame(self, partition: Partition) -> SkyFrame:
         rows = self._local(partition)
-        frame = self._catalog_frame(rows)
+        frame = self.catalog_frame(partition)
         for place, row in enumerate(rows.tolist()):
             with ExitStack() as files:
                 try:

@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 
 from astroflow.catalogs.image_set import ImageSet, cut_window, open_images
 from astroflow.catalogs.maps import stated_correlation
-from astroflow.catalogs.paths import fill_template
+from astroflow.catalogs.paths import fill_template, template_fields
 from astroflow.catalogs.psf_files import PSFStore
 from astroflow.catalogs.recipe import TilesRecipe
 from astroflow.catalogs.rows import rows_of_table
@@ -59,7 +59,7 @@ class TileSource(Source):
 
     def sky_frame(self, partition: Partition) -> SkyFrame:
         rows = self._local(partition)
-        frame = self._catalog_frame(rows)
+        frame = self.catalog_frame(partition)
         tiles = self.rows.tile[rows]
         for name in dict.fromkeys(tiles.tolist()):
             here = np.flatnonzero(tiles == name)
@@ -74,6 +74,12 @@ class TileSource(Source):
                 known = np.isfinite(x) & np.isfinite(y)
                 frame.put(here[known], SkyFrame.of(images.wcs, x[known], y[known], self.recipe.pixel_scale_arcsec))
         return frame
+
+    def files(self, partition: Partition) -> list[str]:
+        parts = (self.recipe.image, self.recipe.noise, self.recipe.mask, self.recipe.segmentation, self.recipe.psf)
+        paths = [part.path for part in parts if part is not None and part.path is not None]
+        templates = [path for path in paths if set(template_fields(path)) <= {"tile"}]
+        return sorted({fill_template(template, {"tile": tile}) for template in templates for tile in partition.tiles or ("",)})
 
     def _session(self, files: ExitStack, cutout_pixels: int) -> _Session:
         return _Session(cutout_pixels, files, PSFStore(self.recipe.psf, self.recipe.columns.psf_index is not None, files))

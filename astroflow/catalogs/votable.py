@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
-    from astroflow.catalogs.posterior_table import OutputColumn
+    from astroflow.catalogs.posterior_columns import OutputColumn
 
 DATATYPES = {
     "int64": {"datatype": "long"},

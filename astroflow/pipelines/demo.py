@@ -16,9 +16,10 @@ from astropy.wcs import WCS
 from astroflow.catalogs.fits_images import read_fits_image, write_fits_image
 from astroflow.catalogs.mock_survey import MockSurvey, write_mock_survey
 from astroflow.catalogs.posterior_table import read_posterior_catalog
-from astroflow.pipelines.infer import infer, verify
+from astroflow.pipelines.infer import infer
 from astroflow.pipelines.query import query
 from astroflow.pipelines.run import run
+from astroflow.pipelines.verify import verify
 from astroflow.posteriors.bundle import load_posterior
 from astroflow.sims.recipe import simulator_from_data
 

@@ -14,10 +14,11 @@ import pydantic
 
 from astroflow.config import Recipe, load_recipe
 from astroflow.errors import ConfigError
-from astroflow.pipelines.infer import check_draws, infer, verify
+from astroflow.pipelines.infer import check_draws, infer
 from astroflow.pipelines.report import ReportRecipe, report
 from astroflow.pipelines.train import train
 from astroflow.pipelines.validate import summary, validate
+from astroflow.pipelines.verify import verify
 from astroflow.posteriors.validated import attach_validation, read_validation
 from astroflow.provenance import provenance, write_json
 

@@ -5,12 +5,12 @@ neither the scheduler nor this process grows with the size of the job. A task th
 because files are renamed into place, running it twice does no harm.
 """
 
-__all__ = ["bounded", "cluster", "prepare_workers"]
+__all__ = ["Outcome", "WorkerLostError", "bounded", "cluster", "outcomes", "prepare_workers"]
 
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from astroflow.errors import AstroflowError, ConfigError, IncompleteError
 
@@ -110,39 +110,88 @@ def bounded(client: Any, function: Callable[..., Any], arguments: Iterable[tuple
     IncompleteError
         If the cluster goes away, or a task takes its worker along again and again.
     """
+    for outcome in outcomes(client, function, arguments, window=window, retries=RETRIES):
+        if outcome.error is not None:
+            raise outcome.error
+        yield outcome.result
+
+
+class Outcome(NamedTuple):
+    """How one task of many ended: its place among them, and a result or an error."""
+
+    place: int
+    result: Any = None
+    error: Exception | None = None
+
+
+class WorkerLostError(IncompleteError):
+    """A task that took its worker along, more than once."""
+
+
+def outcomes(
+    client: Any, function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], *, window: int | None = None, retries: int = 0
+) -> Iterator[Outcome]:
+    """Run a function over many argument tuples as `bounded` does, yielding failures like results, so that one stops no other.
+
+    Parameters
+    ----------
+    client, function, arguments, window
+        As in `bounded`.
+    retries : int
+        How often a task is tried again after an error that it did not raise on purpose.
+
+    Yields
+    ------
+    Outcome
+        One per tuple, as they come. A task that took its worker along has a `WorkerLostError`.
+
+    Raises
+    ------
+    IncompleteError
+        If the cluster goes away.
+    """
     from distributed import CancelledError, as_completed
     from distributed.scheduler import KilledWorker
 
     if window is None:
         window = 3 * max(1, sum(client.nthreads().values()))
-    queue = iter(arguments)
+    queue = enumerate(arguments)
+    places: dict[str, int] = {}
 
     def submit() -> Any:
-        item = next(queue, None)
-        return None if item is None else client.submit(_attempt, function, *item, pure=False, retries=RETRIES)
+        following = next(queue, None)
+        if following is None:
+            return None
+        future = client.submit(_attempt, function, *following[1], pure=False, retries=retries)
+        places[future.key] = following[0]
+        return future
 
     first = [future for future in (submit() for _ in range(window)) if future is not None]
     completed = as_completed(first)
     for future in completed:
+        place, result = places.pop(future.key), None
+        failure: Exception | None = None
         try:
             result = future.result()
-        except (CancelledError, OSError) as error:
-            # an error of the task's own, a full disk say, is raised as it is
-            if future.status == "error":
-                raise
-            raise IncompleteError(f"the Dask cluster went away ({error}); run the same command again to resume") from error
         except KilledWorker as error:
-            raise IncompleteError(
+            failure = WorkerLostError(
                 f"a task took its worker down {error.allowed_failures + 1} times, perhaps out of memory; "
                 "give fewer --workers or a smaller task, and run the same command again to resume"
-            ) from error
+            )
+        except Exception as error:
+            # an error of the task's own, a full disk say, is told from the cluster's by the future that holds it
+            if future.status != "error":
+                if not isinstance(error, CancelledError | OSError):
+                    raise
+                raise IncompleteError(f"the Dask cluster went away ({error}); run the same command again to resume") from error
+            failure = error
         if isinstance(result, AstroflowError):
-            raise result
+            result, failure = None, result
         future.release()
         following = submit()
         if following is not None:
             completed.add(following)
-        yield result
+        yield Outcome(place, result, failure)
 
 
 def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:

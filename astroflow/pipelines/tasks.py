@@ -3,25 +3,34 @@
 A worker builds a simulator or loads a bundle once and keeps it for all its tasks.
 """
 
-__all__ = ["InferenceJob", "draw_simulations", "infer_partition", "part_counts", "prepare_worker", "read_part", "simulate_shard"]
+__all__ = ["InferenceJob", "draw_simulations", "infer_partition", "part_name", "prepare_worker", "simulate_shard"]
 
 import contextlib
 import functools
 import itertools
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from astroflow.catalogs.derived import summarize_derived
-from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table, write_parquet
+from astroflow.catalogs.hats import part_path
+from astroflow.catalogs.healpix import spatial_index
+from astroflow.catalogs.parts import parquet_bytes, sorted_by_sky
+from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table
 from astroflow.catalogs.sky import SkyFrame
 from astroflow.catalogs.sources import Partition, Source
 from astroflow.errors import BundleError, InputError
+from astroflow.pipelines.inputs import FileState, changed_file
+from astroflow.pipelines.ledger import Ledger, Receipt
+from astroflow.pipelines.pieces import DEATHS, in_pieces
+from astroflow.pipelines.tally import Tally
 from astroflow.posteriors.exact.certificate import Verdict
 from astroflow.posteriors.exact.certify import recertified
+from astroflow.posteriors.flags import Flag
 from astroflow.sims.recipe import simulator_from_data
 from astroflow.sims.simulator import Simulator
 from astroflow.training.training_set import TrainingSet
@@ -36,29 +45,28 @@ BLOCK_ROWS = 512
 BLOCK_BYTES = 200_000_000
 """Cutouts that are held at once: wide ones, of recipes with large binnings, come in smaller blocks."""
 CUTOUT_BYTES = 9  # a pixel's value, noise and mask
+CRASHED = f"{DEATHS} processes died, each with this row alone at work"
 
 
 @dataclass(frozen=True)
 class InferenceJob:
     """What every task of a catalog run needs to know.
 
-    `bundle` and `digest` name the posterior, `out` is the folder of the parts; with `certify`, rows get certificates from as many draws,
-    and those that fail are refined with at most `refine_budget` evaluations of the likelihood each, unless that is 0.
+    `bundle` and `digest` name the posterior, `ledger` keeps parts; with `certify`, rows get certificates from as many draws, and those that
+    fail are refined with at most `refine_budget` evaluations of the likelihood each, unless that is 0. With `by_sky`, the catalog is a HATS
+    catalog, whose rows have an index on the sky.
     """
 
     bundle: str
     digest: str
-    out: str
+    ledger: Ledger
     n_draws: int
     seed: int
     keep_samples: bool
     certify: bool = False
     refine_budget: int = 0
+    by_sky: bool = False
     information: dict[str, str] = field(default_factory=dict)
-
-    def part(self, index: int) -> Path:
-        """Return the file of a partition."""
-        return Path(self.out) / f"part-{index:05d}.parquet"
 
 
 @functools.lru_cache(maxsize=2)
@@ -106,56 +114,86 @@ def prepare_worker(bundle: str, digest: str) -> None:
     _posterior(bundle, digest)
 
 
-def infer_partition(source: Source, partition: Partition, job: InferenceJob) -> dict[str, int]:
-    """Read, infer and write one partition of a catalog; return counts of rows by quality.
+def infer_partition(source: Source, partition: Partition, job: InferenceJob, files: Mapping[str, FileState], careful: bool) -> Receipt:
+    """Read, infer and keep one partition of a catalog.
 
-    A partition whose file is complete already is only counted.
-    """
-    path = job.part(partition.index)
-    if not path.exists():
-        write_parquet(_inferred(source, partition, job), path)
-    return part_counts(path)
+    Parameters
+    ----------
+    source : Source
+        Holds the partition's rows.
+    partition : Partition
+        Which they are. One that is finished already is left as it is.
+    job : InferenceJob
+        What to do with them.
+    files : mapping of str to tuple
+        The files that the rows share, as they were when the run was planned.
+    careful : bool
+        The partition has taken workers along: work in pieces, and flag rows that no process survives as `CRASHED`.
 
-
-def part_counts(path: Path) -> dict[str, int]:
-    """Count the rows of a part, good, suspect and unusable.
-
-    Raises
-    ------
-    InputError
-        If the part cannot be read.
-    """
-    values = np.asarray(read_part(path, ["quality"]).column("quality"))
-    return {"rows": len(values)} | {name: int((values == k).sum()) for k, name in enumerate(("good", "suspect", "unusable"))}
-
-
-def read_part(path: Path, columns: list[str]) -> "pa.Table":
-    """Read columns of a part.
+    Returns
+    -------
+    Receipt
+        Of the part, which is in the run's ledger.
 
     Raises
     ------
     InputError
-        If the part is damaged, or no part of a posterior catalog.
+        If one of the files is not what it was.
     """
-    import pyarrow as pa
-    from pyarrow import parquet
+    part = part_name(partition)
+    finished = job.ledger.finished(part)
+    if finished is not None:
+        return finished
+    _check_unchanged(files)
+    infer_rows = functools.partial(_in_pieces, files=files) if careful else _inferred
+    table = infer_rows(source, partition, job)
+    _check_unchanged(files)
+    if partition.pixel is not None:
+        table = sorted_by_sky(table)
+    return job.ledger.keep(part, parquet_bytes(table), Tally.of(table))
 
-    try:
-        return parquet.read_table(path, columns=columns).select(columns)
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise InputError(
-            f"{path} is no part of a posterior catalog, or damaged ({error}); remove it and run `astroflow infer` again"
-        ) from None
+
+def part_name(partition: Partition) -> str:
+    """Return the path of a partition's part below the catalog's folder.
+
+    Rows without a position on the sky have no place in a HATS catalog; their parts lie beside its data.
+    """
+    return f"part-{partition.index:05d}.parquet" if partition.pixel is None else str(part_path(*partition.pixel))
 
 
-def _inferred(source: Source, partition: Partition, job: InferenceJob) -> "pa.Table":
+def _check_unchanged(files: Mapping[str, FileState]) -> None:
+    changed = changed_file(files)
+    if changed is not None:
+        raise InputError(f"{changed}; put back what it was, or begin a run of the new files in another --out")
+
+
+def _in_pieces(source: Source, partition: Partition, job: InferenceJob, files: Mapping[str, FileState]) -> "pa.Table":
+    def some(start: int, stop: int) -> Partition:
+        return replace(partition, rows=partition.rows[start:stop])
+
+    def give_up(row: int) -> "pa.Table":
+        # a file that is cut short under a reader's hands kills it: that would be no fault of the row
+        _check_unchanged(files)
+        return _inferred(source, some(row, row + 1), job, crashed=True)
+
+    return in_pieces(
+        len(partition),
+        job.ledger.pieces(part_name(partition)),
+        lambda start, stop: _inferred(source, some(start, stop), job),
+        give_up,
+    )
+
+
+def _inferred(source: Source, partition: Partition, job: InferenceJob, crashed: bool = False) -> "pa.Table":
     import pyarrow as pa
 
     posterior = _posterior(job.bundle, job.digest)
     side = posterior.stamp.size * max(posterior.stamp.binning)
-    cutouts = source.read(partition, side)
     at_once = min(BLOCK_ROWS, max(1, BLOCK_BYTES // (CUTOUT_BYTES * side**2)))
-    frame = source.sky_frame(partition)
+    if crashed:
+        cutouts, frame = iter(source.refuse(partition, Flag.CRASHED, CRASHED)), source.catalog_frame(partition)
+    else:
+        cutouts, frame = source.read(partition, side), source.sky_frame(partition)
     positions = source.only(partition).positions()
     tables = []
     for start in range(0, len(partition), at_once):
@@ -186,10 +224,12 @@ def _inferred(source: Source, partition: Partition, job: InferenceJob) -> "pa.Ta
             x=frame.x[rows], y=frame.y[rows], snr=encoded.snr, binning=encoded.framed.stamps.binning, flags=flags,
             notes=np.array(encoded.framed.notes),
         )  # fmt: skip
-        samples = draws if job.keep_samples else None
         tables.append(
-            build_posterior_table(posterior.parameters, info, columns, bundle=job.digest, samples=samples, information=job.information)
-        )
+            build_posterior_table(
+                posterior.parameters, info, columns, bundle=job.digest, samples=draws if job.keep_samples else None,
+                healpix=spatial_index(info.ra, info.dec) if job.by_sky else None, information=job.information,
+            )
+        )  # fmt: skip
     return pa.concat_tables(tables)
 
 

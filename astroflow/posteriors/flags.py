@@ -27,6 +27,8 @@ class Flag(IntFlag):
     """The file of this row could not be read."""
     CENTRE_MASKED = 1 << 6
     """The pixels at the object's centre are masked: nothing to measure."""
+    CRASHED = 1 << 7
+    """Processes died whenever they worked on this row alone."""
 
     PSF_NORMALISED = 1 << 8
     """The PSF's sum was not one; it was normalised."""
@@ -59,7 +61,9 @@ class Flag(IntFlag):
     """Certificate: the model cannot have made this image, whatever its parameters."""
 
 
-UNUSABLE = int(Flag.NO_DATA | Flag.BAD_POSITION | Flag.NO_SIGNAL | Flag.BAD_PSF | Flag.BAD_RMS | Flag.READ_ERROR | Flag.CENTRE_MASKED)
+UNUSABLE = int(
+    Flag.NO_DATA | Flag.BAD_POSITION | Flag.NO_SIGNAL | Flag.BAD_PSF | Flag.BAD_RMS | Flag.READ_ERROR | Flag.CENTRE_MASKED | Flag.CRASHED
+)
 """Any of these bits: no posterior, parameters are null."""
 
 SUSPECT = int(

@@ -7,9 +7,11 @@ import yaml
 from pyarrow import parquet
 
 from astroflow.catalogs import load_catalog, open_source
+from astroflow.catalogs.parts import part_files
 from astroflow.catalogs.posterior_table import read_posterior_catalog, write_parquet
 from astroflow.errors import BundleError, ConfigError, IncompleteError, InputError, OutputError
-from astroflow.pipelines.infer import infer, verify
+from astroflow.pipelines.infer import infer
+from astroflow.pipelines.verify import verify
 from astroflow.posteriors.exact.certificate import Verdict
 from astroflow.posteriors.flags import UNUSABLE, Flag
 
@@ -72,7 +74,8 @@ def test_verify_counts_what_infer_did(inferred, small_posterior):
     assert facts["rows"] == 60
     assert facts["bundle"] == small_posterior.digest
     assert [facts[name] for name in ("good", "suspect", "unusable")] == [int((table["quality"] == k).sum()) for k in range(3)]
-    assert len(list((inferred / "catalog").iterdir())) == 3
+    files = part_files(inferred / "catalog")
+    assert facts["parts"] == len(files) == len(list((inferred / "ledger").iterdir())) > 3
     record = json.loads((inferred / "run.json").read_text())
     assert record["asked"]["seed"] == 9
     assert set(record) == {"asked", "recipe", "seed", "versions", "git_revision", "command"}
@@ -100,35 +103,36 @@ def test_the_catalog_holds_what_the_posterior_says_in_this_process(inferred, sur
 @pytest.mark.dask
 def test_a_local_worker_and_other_partitions_give_the_same_bits(inferred, again, tmp_path):
     result = again(tmp_path / "other", rows_per_partition=37, scheduler=None, workers=1)
-    assert result.rows == 60
+    assert result.tally.rows == 60
     assert "never validated" in result.validated[0]
     one, other = (read_posterior_catalog(folder / "catalog") for folder in (inferred, tmp_path / "other"))
     assert one.colnames == other.colnames
     for name in one.colnames:
         np.testing.assert_array_equal(np.ma.getmaskarray(one[name]), np.ma.getmaskarray(other[name]))
         np.testing.assert_array_equal(np.ma.filled(one[name]), np.ma.filled(other[name]))
-    assert sorted(file.name for file in (tmp_path / "other").iterdir()) == ["catalog", "run.json"]
+    assert not (tmp_path / "other" / "stage").exists()
 
 
 def test_a_resumed_run_ends_with_the_same_bytes(inferred, copied, again, digests):
-    (copied / "catalog" / "part-00001.parquet").unlink()
+    left = 60 - rows_of(part(copied, 1))
+    part(copied, 1).unlink()
     # what a killed writer leaves
-    stage = copied / "catalog" / f".part-00001.parquet.{'0' * 32}"
-    stage.write_bytes(b"PAR1")
-    with pytest.raises(IncompleteError, match="has 40 of 60 rows"):
+    (copied / "stage").mkdir()
+    (copied / "stage" / f".part-00001.parquet.{'0' * 32}").write_bytes(b"PAR1")
+    with pytest.raises(IncompleteError, match=f"has {left} of 60 rows"):
         verify(copied)
     result = again(copied)
-    assert result.rows == 60
-    assert not stage.exists()
-    assert digests(copied) == digests(inferred)
+    assert result.tally.rows == 60
+    assert sorted(file.name for file in copied.iterdir()) == sorted(file.name for file in inferred.iterdir())
+    assert digests(copied, MADE_EACH_TIME) == digests(inferred, MADE_EACH_TIME)
     assert verify(copied) == verify(inferred)
 
 
 def test_a_complete_run_needs_no_cluster(copied, again, digests):
-    before = digests(copied)
+    before = digests(copied, MADE_EACH_TIME)
     result = again(copied, scheduler="tcp://127.0.0.1:1")
-    assert (result.rows, result.unusable) == (60, 2)
-    assert digests(copied) == before
+    assert (result.tally.rows, result.tally.unusable) == (60, 2)
+    assert digests(copied, MADE_EACH_TIME) == before
 
 
 @pytest.mark.parametrize(
@@ -147,7 +151,7 @@ def test_another_run_does_not_go_into_the_same_folder(copied, again, changes, na
 
 def test_another_catalog_does_not_go_into_the_same_folder(copied, again, changed_survey, survey):
     table = parquet.read_table(survey.catalog)
-    with pytest.raises(OutputError, match=r"\(catalog, rows, ids_sha256 differ\)"):
+    with pytest.raises(OutputError, match=r"\(catalog, ids_sha256, rows differ\)"):
         again(copied, catalog=changed_survey(table.slice(0, 50)))
 
 
@@ -170,7 +174,7 @@ def test_a_catalog_without_rows_gives_one_without_rows(again, changed_survey, su
     result = again(
         tmp_path / "empty", catalog=changed_survey(parquet.read_table(survey.catalog).slice(0, 0)), scheduler="tcp://127.0.0.1:1"
     )
-    assert result.rows == 0
+    assert result.tally.rows == 0
     assert verify(tmp_path / "empty")["rows"] == 0
     table = read_posterior_catalog(result.catalog)
     assert len(table) == 0
@@ -181,7 +185,7 @@ def test_a_certified_run_counts_its_verdicts(again, changed_survey, survey, tmp_
     """This forward model has wings that no likelihood follows, so that no question applies to any row that has a posterior."""
     few = changed_survey(parquet.read_table(survey.catalog).slice(0, 8))
     result = again(tmp_path / "certified", catalog=few, certify=True, n_draws=256)
-    posteriors = result.rows - result.unusable
+    posteriors = result.tally.good + result.tally.suspect
     none = {Verdict.OK: 0, Verdict.FAILED: 0, Verdict.NOT_APPLICABLE: posteriors}
     assert result.tally.verdicts == {"inference": none, "model": none}
     assert result.tally.lines()[-1] == f"model: 0 OK, 0 failed, {posteriors} not applicable"
@@ -222,13 +226,22 @@ def test_a_missing_bundle_is_named(again, tmp_path):
         again(tmp_path / "out", bundle=tmp_path / "nowhere")
 
 
+MADE_EACH_TIME = ("progress.jsonl", "hats.properties", "properties")
+"""Files that tell when they were made."""
+
+
 def part(folder, index):
-    return folder / "catalog" / f"part-{index:05d}.parquet"
+    return part_files(folder / "catalog")[index]
+
+
+def rows_of(path):
+    return parquet.ParquetFile(path).metadata.num_rows
 
 
 def test_verify_sees_a_missing_part(copied):
+    left = 60 - rows_of(part(copied, 2))
     part(copied, 2).unlink()
-    with pytest.raises(IncompleteError, match="40 of 60 rows"):
+    with pytest.raises(IncompleteError, match=f"has {left} of 60 rows"):
         verify(copied)
 
 
@@ -244,8 +257,8 @@ def test_verify_sees_that_there_is_nothing(copied, tmp_path):
 
 
 def test_verify_sees_a_part_that_is_there_twice(copied):
-    shutil.copy(part(copied, 0), part(copied, 7))
-    with pytest.raises(InputError, match=r"row 0 2 times, and 20 rows more than once"):
+    shutil.copy(part(copied, 0), copied / "catalog" / "part-00099.parquet")
+    with pytest.raises(InputError, match=rf"row \d+ 2 times, and {rows_of(part(copied, 0))} rows more than once"):
         verify(copied)
 
 
@@ -256,7 +269,7 @@ def test_verify_sees_a_part_in_another_ones_place(copied):
 
 
 def rewritten(path, name, change):
-    table = parquet.read_table(path)
+    table = parquet.ParquetFile(path).read()
     place = table.schema.get_field_index(name)
     column = table.column(name).to_pylist()
     import pyarrow as pa
@@ -282,12 +295,12 @@ def test_verify_sees_rows_of_a_longer_catalog(copied):
         verify(copied)
 
 
-def test_a_damaged_part_is_named(copied, again):
+def test_a_damaged_part_is_named_and_made_again(inferred, copied, again, digests):
     part(copied, 1).write_bytes(part(copied, 1).read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"part-00001.parquet is no part of a posterior catalog, or damaged"):
+    with pytest.raises(InputError, match=f"{part(copied, 1).name} is no part of a posterior catalog, or damaged"):
         verify(copied)
-    with pytest.raises(InputError, match="remove it and run `astroflow infer` again"):
-        again(copied)
+    again(copied)
+    assert digests(copied, MADE_EACH_TIME) == digests(inferred, MADE_EACH_TIME)
 
 
 def test_bad_images_and_tables_are_one_error(again, changed_survey, survey, tmp_path):
@@ -338,6 +351,8 @@ def test_the_commands_speak_in_exit_codes(copied, survey, small_bundle, capsys):
     assert counted.endswith("2 unusable")
     assert sum(facts["suspect_flags"].values()) >= facts["suspect"] > 0
     assert printed.err.splitlines()[-2].startswith("suspect for: ")
+    assert sum(facts["unusable_flags"].values()) >= 2
+    assert printed.err.splitlines()[-3].startswith("unusable for: ")
     assert facts["validated"] == [printed.err.splitlines()[-1]]
     assert command("verify", copied) == 0
     part(copied, 1).unlink()

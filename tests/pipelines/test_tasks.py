@@ -1,15 +1,21 @@
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from pyarrow import parquet
 
 from astroflow.catalogs import load_catalog, open_source
-from astroflow.catalogs.posterior_table import CERTIFICATE, REFINED
+from astroflow.catalogs.hats import part_path
+from astroflow.catalogs.parts import read_part
+from astroflow.catalogs.posterior_columns import CERTIFICATE, REFINED
 from astroflow.errors import BundleError, InputError
-from astroflow.pipelines import tasks
+from astroflow.pipelines import pieces, tasks
 from astroflow.pipelines.infer import population_of
-from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_counts, prepare_worker, read_part, simulate_shard
+from astroflow.pipelines.inputs import file_states
+from astroflow.pipelines.ledger import Ledger
+from astroflow.pipelines.tally import Tally
+from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_name, prepare_worker, simulate_shard
 from astroflow.posteriors.bundle import BundleConfig, build_linearized
 from astroflow.posteriors.flags import Flag
 from astroflow.posteriors.recipe import LinearizedRecipe
@@ -23,10 +29,11 @@ def job(small_bundle, small_posterior, tmp_path, monkeypatch):
     return InferenceJob(
         str(small_bundle),
         small_posterior.digest,
-        str(tmp_path),
+        Ledger(tmp_path, "f" * 64),
         n_draws=64,
         seed=9,
         keep_samples=True,
+        by_sky=True,
         information={"seed": "9"},
     )
 
@@ -36,28 +43,77 @@ def source(survey):
     return open_source(load_catalog(survey.recipe))
 
 
+def made(source, partition, job, careful=False):
+    """The table that a task keeps, in a ledger of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder), "f" * 64)
+        receipt = infer_partition(source.only(partition), partition, replace(job, ledger=ledger), {}, careful)
+        return read_part(ledger.catalog / receipt.part)
+
+
+def kept(inferred, partition):
+    return inferred / "catalog" / part_name(partition)
+
+
 def test_a_partition_becomes_one_file_whatever_the_blocks(job, source, inferred, monkeypatch):
-    monkeypatch.setattr(tasks, "BLOCK_ROWS", 7)
-    partition = source.partitions(20)[1]
-    counts = infer_partition(source.only(partition), partition, job)
-    assert counts["rows"] == 20
-    assert counts["rows"] == counts["good"] + counts["suspect"] + counts["unusable"]
-    assert [file.name for file in job.part(0).parent.iterdir()] == ["part-00001.parquet"]
-    assert parquet.read_table(job.part(1)) == parquet.read_table(inferred / "catalog" / "part-00001.parquet")
+    monkeypatch.setattr(tasks, "BLOCK_ROWS", 3)
+    partition = source.partitions(20, by_sky=True)[1]
+    receipt = infer_partition(source.only(partition), partition, job, {}, False)
+    assert receipt.tally.rows == len(partition)
+    assert receipt.part == str(part_path(*partition.pixel))
+    assert (job.ledger.catalog / receipt.part).read_bytes() == kept(inferred, partition).read_bytes()
+    assert job.ledger.finished(receipt.part) == receipt
+
+
+def test_a_partition_that_is_made_carefully_has_the_same_bytes(job, source, inferred, monkeypatch):
+    monkeypatch.setattr(pieces, "ROWS", 4)
+    for partition in source.partitions(20, by_sky=True)[2:]:
+        receipt = infer_partition(source.only(partition), partition, job, {}, True)
+        assert (job.ledger.catalog / receipt.part).read_bytes() == kept(inferred, partition).read_bytes()
+
+
+def test_a_row_that_no_process_survives_is_flagged_and_its_neighbours_stay_what_they_were(job, source, inferred, monkeypatch):
+    partition = source.partitions(20, by_sky=True)[1]
+    row = 3
+    folder = job.ledger.pieces(part_name(partition))
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(pieces, "ROWS", 4)
+    # what processes leave that died: one of the piece, the others of the row alone
+    for name, deaths in (("000000000-000000004", 1), (f"{row:09d}-{row + 1:09d}", pieces.DEATHS)):
+        for death in range(deaths):
+            (folder / f"{name}.{death:032x}.begun").touch()
+    receipt = infer_partition(source.only(partition), partition, job, {}, True)
+    assert receipt.tally.unusable_flags[Flag.CRASHED] == 1
+    table, calm = (read_part(file) for file in (job.ledger.catalog / receipt.part, kept(inferred, partition)))
+    crashed = np.asarray(table.column("row_index")) == partition.rows[row]
+    assert table.filter(crashed).column("flags").to_pylist() == [int(Flag.CRASHED)]
+    assert table.filter(crashed).column("note").to_pylist() == ["3 processes died, each with this row alone at work"]
+    assert table.filter(crashed).column("mag_q50").to_pylist() == [None]
+    assert table.filter(~crashed) == calm.filter(~crashed)
+    assert table.column("_healpix_29") == calm.column("_healpix_29")
+
+
+def test_a_part_is_not_made_of_files_that_change(job, source, survey):
+    partition = source.partitions(20)[0]
+    files = source.files(partition)
+    assert {Path(file).name for file in files} == {"tile.fits", "tile_rms.fits", "tile_mask.fits", "psf.fits"}
+    then = file_states(files) | {str(survey.catalog): (1, 2)}
+    with pytest.raises(InputError, match=r"catalog.parquet has changed since this run was planned: it had 1 bytes, .*put back what it was"):
+        infer_partition(source.only(partition), partition, job, then, False)
+    assert not job.ledger.catalog.exists()
 
 
 def test_certified_rows_say_so_in_columns_of_their_own(job, source, inferred):
     """This forward model has wings that no likelihood follows: nothing applies, and nothing is flagged for it."""
-    partition = source.partitions(20)[0]
-    infer_partition(source.only(partition), partition, replace(job, certify=True))
-    table = parquet.read_table(job.part(0))
-    plain = parquet.read_table(inferred / "catalog" / "part-00000.parquet")
+    partition = source.partitions(20, by_sky=True)[0]
+    receipt = infer_partition(source.only(partition), partition, replace(job, certify=True), {}, False)
+    table, plain = (read_part(file) for file in (job.ledger.catalog / receipt.part, kept(inferred, partition)))
     assert set(table.column_names) - set(plain.column_names) == {column.name for column in CERTIFICATE}
     usable = np.asarray(table.column("quality")) < 2
     assert set(np.asarray(table.column("inference_ok").filter(usable))) == {-1}
     assert table.column("ess_fraction").null_count == len(table)
     assert table.column("flags") == plain.column("flags")
-    assert population_of(job.part(0).parent).lines() == ["0 certified rows together: model not applicable"]
+    assert population_of(job.ledger.catalog).lines() == ["0 certified rows together: model not applicable"]
 
 
 def test_rows_that_fail_are_refined_and_say_so(job, source, small_posterior, small_forward_model, monkeypatch):
@@ -65,11 +121,8 @@ def test_rows_that_fail_are_refined_and_say_so(job, source, small_posterior, sma
     monkeypatch.setattr(tasks, "_posterior", lambda bundle, digest: replace(small_posterior, forward_model=followed))
     partition = source.partitions(12)[0]
     asked = replace(job, n_draws=256, certify=True)
-    infer_partition(source.only(partition), partition, asked)
-    before = parquet.read_table(job.part(0))
-    job.part(0).unlink()
-    infer_partition(source.only(partition), partition, replace(asked, refine_budget=8000))
-    after = parquet.read_table(job.part(0))
+    before = made(source, partition, asked)
+    after = made(source, partition, replace(asked, refine_budget=8000))
     assert set(after.column_names) - set(before.column_names) == {column.name for column in REFINED}
     method, failed, passed = (
         np.asarray(t.column(name)) for t, name in ((after, "refined"), (before, "inference_ok"), (after, "inference_ok"))
@@ -96,29 +149,23 @@ def test_rows_that_fail_get_the_linearised_posterior_and_say_so(job, source, sma
     monkeypatch.setattr(tasks, "_posterior", lambda bundle, digest: posterior)
     partition = source.partitions(12)[0]
     asked = replace(job, n_draws=256, certify=True)
-    infer_partition(source.only(partition), partition, asked)
-    table = parquet.read_table(job.part(0))
-    job.part(0).unlink()
+    table = made(source, partition, asked)
     monkeypatch.setattr(tasks, "_posterior", lambda bundle, digest: replace(posterior, linearized=None))
-    infer_partition(source.only(partition), partition, asked)
-    plain = parquet.read_table(job.part(0))
+    plain = made(source, partition, asked)
     linearized, means, efficiency = (np.asarray(table.column(name)) for name in ("linearized", "mag_mean", "ess_fraction"))
     assert set(linearized) == {0, 1}
     assert not np.asarray(plain.column("linearized")).any()
     assert (np.asarray(plain.column("inference_ok"))[linearized == 1] == 0).all(), "only rows that failed"
     assert (efficiency[linearized == 1] > np.asarray(plain.column("ess_fraction"))[linearized == 1]).all()
     np.testing.assert_array_equal(means != np.asarray(plain.column("mag_mean")), linearized == 1)
-    job.part(0).unlink()
-    infer_partition(source.only(partition), partition, replace(asked, certify=False))
-    uncertified = parquet.read_table(job.part(0))
+    uncertified = made(source, partition, replace(asked, certify=False))
     assert not np.asarray(uncertified.column("linearized")).any(), "catalogs without certificates say it too"
 
 
 def test_catalogs_of_an_ensemble_say_where_its_members_contradict_each_other(job, source, small_ensemble, monkeypatch):
     monkeypatch.setattr(tasks, "_posterior", lambda bundle, digest: small_ensemble)
     partition = source.partitions(12)[0]
-    infer_partition(source.only(partition), partition, job)
-    table = parquet.read_table(job.part(0))
+    table = made(source, partition, job)
     assert "mutual information" in table.schema.field("disagreement").metadata[b"description"].decode()
     apart = np.asarray(table.column("disagreement"))
     assert ((apart > 0) & (apart < np.log(2))).all()
@@ -127,23 +174,14 @@ def test_catalogs_of_an_ensemble_say_where_its_members_contradict_each_other(job
     np.testing.assert_allclose(apart, expected, rtol=1e-6)
 
 
-def test_a_file_that_is_there_is_only_counted(job, source, inferred):
-    job.part(1).write_bytes((inferred / "catalog" / "part-00001.parquet").read_bytes())
-    when = job.part(1).stat().st_mtime_ns
-    partition = source.partitions(20)[1]
-    assert infer_partition(source, partition, job) == part_counts(inferred / "catalog" / "part-00001.parquet")
-    assert job.part(1).stat().st_mtime_ns == when
-
-
-def test_a_file_that_is_no_part(tmp_path):
-    (tmp_path / "part-00000.parquet").write_bytes(b"PAR1")
-    with pytest.raises(InputError, match="no part of a posterior catalog, or damaged"):
-        part_counts(tmp_path / "part-00000.parquet")
-    import pyarrow as pa
-
-    parquet.write_table(pa.table({"id": [1]}), tmp_path / "other.parquet")
-    with pytest.raises(InputError, match="no part of a posterior catalog, or damaged"):
-        read_part(tmp_path / "other.parquet", ["quality"])
+def test_a_part_that_is_there_is_left_alone(job, source, inferred):
+    partition = source.partitions(20, by_sky=True)[1]
+    content = kept(inferred, partition).read_bytes()
+    receipt = job.ledger.keep(part_name(partition), content, Tally.of(read_part(kept(inferred, partition))))
+    when = (job.ledger.catalog / receipt.part).stat().st_mtime_ns
+    # not even its files are looked at
+    assert infer_partition(source, partition, job, {"nowhere": (1, 2)}, False) == receipt
+    assert (job.ledger.catalog / receipt.part).stat().st_mtime_ns == when
 
 
 def test_a_bundle_that_has_changed_since_the_run_began_is_refused(small_bundle):

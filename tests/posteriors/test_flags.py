@@ -6,7 +6,7 @@ import pytest
 from astroflow.posteriors.flags import SUSPECT, UNUSABLE, Flag, flag_names, quality
 
 FROZEN = {
-    "NO_DATA": 0, "BAD_POSITION": 1, "NO_SIGNAL": 2, "BAD_PSF": 3, "BAD_RMS": 4, "READ_ERROR": 5, "CENTRE_MASKED": 6,
+    "NO_DATA": 0, "BAD_POSITION": 1, "NO_SIGNAL": 2, "BAD_PSF": 3, "BAD_RMS": 4, "READ_ERROR": 5, "CENTRE_MASKED": 6, "CRASHED": 7,
     "PSF_NORMALISED": 8, "PSF_RECENTRED": 9, "MASKED": 10, "CROPPED": 11, "PIXELS_REPAIRED": 12,
     "OOD_PSF": 16, "OOD_RMS": 17, "OOD_IMAGE": 18, "LOW_SNR": 19, "AT_BOUND": 20, "OOD_GAIN": 21,
     "OOD_CORRELATION": 22, "INFERENCE_POOR": 23, "MODEL_POOR": 24,
@@ -41,7 +41,7 @@ def test_the_page_names_every_bit_and_no_other(root):
 
 def test_unusable_and_suspect_do_not_overlap():
     assert UNUSABLE & SUSPECT == 0
-    assert flag_names(UNUSABLE) == list(FROZEN)[:7]
+    assert flag_names(UNUSABLE) == list(FROZEN)[:8]
 
 
 def test_names_are_those_of_the_bits_that_are_set():

@@ -1,0 +1,26 @@
+"""A log that programs can read: one JSON object per line, with the time."""
+
+__all__ = ["Journal"]
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Self
+
+
+class Journal:
+    """Appends lines to a file, each at once; use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, **facts: Any) -> None:
+        """Append one line of facts."""
+        self._file.write(json.dumps({"time": round(time.time(), 3), **facts}) + "\n")
+        self._file.flush()

@@ -1,0 +1,88 @@
+"""What a catalog run was asked for: the first file in its folder, by which it is known again.
+
+``run.json`` holds the options, the recipe, a hash of the ids, and the bundle's and the code's versions. Their hash is the run's
+fingerprint, which every receipt carries. ``inputs.json`` holds the state of the files when the run was planned.
+"""
+
+__all__ = ["claim", "fingerprint", "ids_digest", "recorded_inputs", "recorded_run"]
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from astroflow.errors import InputError, OutputError
+from astroflow.pipelines.inputs import FileState, file_states
+from astroflow.provenance import provenance, write_json
+
+NEEDED = {"catalog", "rows", "ids_sha256", "bundle", "rows_per_partition"}
+
+
+def fingerprint(asked: dict[str, Any]) -> str:
+    """Return the hash that stands for a run."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def ids_digest(ids: Iterable[Any]) -> str:
+    """Return a hash of ids in their order."""
+    return hashlib.sha256("\n".join(str(i) for i in ids).encode()).hexdigest()
+
+
+def recorded_run(out: Path) -> dict[str, Any] | None:
+    """Return what the run in a folder was asked for, or None where there is no run.
+
+    Raises
+    ------
+    InputError
+        If the record cannot be read.
+    """
+    record = out / "run.json"
+    if not record.is_file():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))["asked"]
+        if not set(found) >= NEEDED:
+            raise KeyError("asked")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{record} is not the record of an inference run ({error!r})") from None
+    return found
+
+
+def recorded_inputs(out: Path) -> dict[str, FileState]:
+    """Return the state that input files had when the run in a folder was planned.
+
+    Raises
+    ------
+    InputError
+        If that cannot be read.
+    """
+    try:
+        found = json.loads((out / "inputs.json").read_text(encoding="utf-8"))
+        return {path: None if state is None else (int(state[0]), int(state[1])) for path, state in found.items()}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise InputError(f"{out / 'inputs.json'} is not a record of input files ({error!r}); give another --out") from None
+
+
+def claim(out: Path, asked: dict[str, Any], files: Iterable[str], seed: int) -> None:
+    """Make an output folder a run's, or find that it is already.
+
+    Raises
+    ------
+    OutputError
+        If it holds another run, or anything else.
+    """
+    found = recorded_run(out)
+    if found is not None:
+        changed = [key for key in sorted({*asked, *found}) if found.get(key) != json.loads(json.dumps(asked.get(key)))]
+        if changed:
+            raise OutputError(f"{out} holds another run ({', '.join(changed)} differ); give another --out, or remove it")
+        return
+    if out.is_file():
+        raise OutputError(f"{out} is a file; --out names a folder")
+    begun = ("inputs.json", "lock")
+    if out.exists() and any(file.name not in begun and not file.name.startswith((".run.json.", ".inputs.json.")) for file in out.iterdir()):
+        raise OutputError(f"{out} is not empty and holds no inference run; give another --out")
+    # first, so that a run that has a record has this one too
+    write_json(out / "inputs.json", file_states(files))
+    write_json(out / "run.json", {"asked": asked, **provenance(asked["catalog"], seed)})
