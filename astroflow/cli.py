@@ -32,8 +32,14 @@ def _named(folder: Path) -> Path:
 
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False, callback=_named)]
 Seed = Annotated[int, typer.Option(min=0, help="Seeds every random draw.")]
-Scheduler = Annotated[str | None, typer.Option(help="Address of a running Dask scheduler; a local cluster otherwise.", show_default=False)]
-Workers = Annotated[int | None, typer.Option(min=1, help="Local worker processes; one per core otherwise.", show_default=False)]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a running Dask scheduler, or a cluster: one of configs/clusters/, by path or name. This machine otherwise.",
+        show_default=False,
+    ),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes on this machine; one per core otherwise.", show_default=False)]
 Bundle = Annotated[Path, typer.Option("--bundle", help="Trained posterior.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -283,7 +289,7 @@ def verify(
 
 
 @app.command()
-def config(name: Annotated[str, typer.Argument(help="simulator, estimator, catalog or pipeline.")]) -> None:
+def config(name: Annotated[str, typer.Argument(help="simulator, estimator, catalog, pipeline or cluster.")]) -> None:
     """Print a recipe's keys, defaults and meanings as YAML."""
     from astroflow.config import commented_defaults
 
@@ -305,6 +311,7 @@ RECIPE_KINDS = {
     "estimator": [("astroflow.training.recipe", "EstimatorRecipe")],
     "catalog": [("astroflow.catalogs.recipe", f"{kind}Recipe") for kind in ("Tiles", "Stamps", "RealGalaxy")],
     "pipeline": [("astroflow.pipelines.run", "RunRecipe")],
+    "cluster": [("astroflow.pipelines.clusters", f"{kind}Recipe") for kind in ("Local", "Scheduler", "Batch", "Kubernetes")],
 }
 
 

@@ -19,6 +19,7 @@ from astroflow.catalogs.parts import part_files, read_part
 from astroflow.catalogs.recipe import load_catalog
 from astroflow.catalogs.sources import Partition, Source, open_source
 from astroflow.errors import ConfigError, InputError
+from astroflow.pipelines.clusters import cluster
 from astroflow.pipelines.conclusion import conclude
 from astroflow.pipelines.engine import run_parts
 from astroflow.pipelines.journal import Journal
@@ -26,7 +27,7 @@ from astroflow.pipelines.ledger import Ledger, Receipt
 from astroflow.pipelines.lock import locked
 from astroflow.pipelines.progress import reporter
 from astroflow.pipelines.run_record import claim, fingerprint, ids_digest, recorded_inputs
-from astroflow.pipelines.scheduler import cluster, outcomes, prepare_workers
+from astroflow.pipelines.scheduler import outcomes, prepare_workers
 from astroflow.pipelines.tally import Tally
 from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_name, prepare_worker
 from astroflow.posteriors.exact.certificate import LEAST_DRAWS, likelihood_gaps
@@ -90,7 +91,7 @@ def infer(
     rows_per_partition : int, optional
         The most rows per task and file; by their number if not given.
     scheduler, workers : optional
-        See `cluster`.
+        See `clusters.load_cluster`.
 
     Raises
     ------

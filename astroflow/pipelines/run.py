@@ -105,7 +105,7 @@ def run(name: str | Path, *, out: Path, scheduler: str | None = None, workers: i
     out : Path
         Folder for `bundle`, `validation`, and one folder per catalog.
     scheduler, workers : optional
-        See `cluster`.
+        See `clusters.load_cluster`.
 
     Returns
     -------

@@ -1,77 +1,19 @@
-"""Dask: a cluster, and a bounded window of tasks on it.
+"""Dask: a bounded window of tasks on a cluster.
 
 Tasks are pure functions that write one file each and return something tiny. At most `window` of them are submitted at any time, so
 neither the scheduler nor this process grows with the size of the job. A task that a dead worker takes along is run again;
 because files are renamed into place, running it twice does no harm.
 """
 
-__all__ = ["Outcome", "WorkerLostError", "bounded", "cluster", "outcomes", "prepare_workers"]
+__all__ = ["Outcome", "WorkerLostError", "bounded", "outcomes", "prepare_workers"]
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from astroflow.errors import AstroflowError, ConfigError, IncompleteError
+from astroflow.errors import AstroflowError, IncompleteError
 
 RETRIES = 2
-CONNECT_SECONDS = 10
-
-
-@contextlib.contextmanager
-def cluster(scheduler: str | None, workers: int | None) -> Iterator[Any]:
-    """Open a Dask client: of an existing cluster, or of a local one on the loopback interface with one thread per worker.
-
-    Parameters
-    ----------
-    scheduler : str or None
-        Address of an existing scheduler, as ``tcp://host:8786``.
-    workers : int or None
-        Local worker processes; the number of usable cores by default.
-
-    Raises
-    ------
-    ConfigError
-        If there is no scheduler at that address.
-    """
-    import dask
-    from dask.system import CPU_COUNT
-    from distributed import Client, LocalCluster
-
-    if scheduler:
-        try:
-            client = Client(scheduler, timeout=f"{CONNECT_SECONDS}s")
-        except (OSError, TimeoutError, ValueError) as error:
-            raise ConfigError(
-                f"cannot reach a Dask scheduler at {scheduler!r}: {error}. Start one with `dask scheduler`, or leave --scheduler out"
-            ) from error
-        with client:
-            yield client
-        return
-    quiet = {
-        "distributed.worker.memory.terminate": False,
-        "distributed.admin.log-format": "%(message)s",
-        "distributed.comm.timeouts.connect": "60s",
-    }
-    # Closing a local cluster logs harmless cancellations. Without an address, its status page would listen to the whole network.
-    logger = logging.getLogger("distributed")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with (
-            dask.config.set(quiet),
-            LocalCluster(
-                n_workers=workers or CPU_COUNT,
-                threads_per_worker=1,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                silence_logs=logging.ERROR,
-            ) as local,
-            Client(local) as client,
-        ):
-            yield client
-    finally:
-        logger.setLevel(before)
 
 
 def prepare_workers(client: Any, function: Callable[..., None], *arguments: Any) -> None:
@@ -86,7 +28,8 @@ def prepare_workers(client: Any, function: Callable[..., None], *arguments: Any)
         def setup(self, worker: Any) -> None:
             function(*arguments)
 
-    client.register_plugin(Preparation())
+    with _going_away():
+        client.register_plugin(Preparation())
 
 
 def bounded(client: Any, function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], window: int | None = None) -> Iterator[Any]:
@@ -150,11 +93,12 @@ def outcomes(
     IncompleteError
         If the cluster goes away.
     """
-    from distributed import CancelledError, as_completed
+    from distributed import as_completed
     from distributed.scheduler import KilledWorker
 
     if window is None:
-        window = 3 * max(1, sum(client.nthreads().values()))
+        with _going_away():
+            window = 3 * max(1, sum(client.nthreads().values()))
     queue = enumerate(arguments)
     places: dict[str, int] = {}
 
@@ -181,9 +125,8 @@ def outcomes(
         except Exception as error:
             # an error of the task's own, a full disk say, is told from the cluster's by the future that holds it
             if future.status != "error":
-                if not isinstance(error, CancelledError | OSError):
+                with _going_away():
                     raise
-                raise IncompleteError(f"the Dask cluster went away ({error}); run the same command again to resume") from error
             failure = error
         if isinstance(result, AstroflowError):
             result, failure = None, result
@@ -192,6 +135,18 @@ def outcomes(
         if following is not None:
             completed.add(following)
         yield Outcome(place, result, failure)
+
+
+@contextlib.contextmanager
+def _going_away() -> Iterator[None]:
+    """Say of a cluster that goes away that the run can be resumed."""
+    from distributed import CancelledError
+    from distributed.comm import CommClosedError
+
+    try:
+        yield
+    except (CancelledError, CommClosedError, OSError, TimeoutError) as error:
+        raise IncompleteError(f"the Dask cluster went away ({error}); run the same command again to resume") from error
 
 
 def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:

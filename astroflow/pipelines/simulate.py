@@ -6,8 +6,9 @@ from pathlib import Path
 
 from astroflow.errors import ConfigError
 from astroflow.files import clear_stages
+from astroflow.pipelines.clusters import cluster
 from astroflow.pipelines.progress import reporter
-from astroflow.pipelines.scheduler import bounded, cluster
+from astroflow.pipelines.scheduler import bounded
 from astroflow.pipelines.tasks import simulate_shard
 from astroflow.provenance import provenance, write_json
 from astroflow.sims.recipe import simulator_data, simulator_from_data
@@ -30,7 +31,7 @@ def simulate(
     seed : int
         Seeds every draw, together with the galaxy's number.
     scheduler, workers : optional
-        See `cluster`.
+        See `clusters.load_cluster`.
 
     Raises
     ------

@@ -21,8 +21,9 @@ from astroflow.diagnostics.estimated_accuracy import estimated_accuracy
 from astroflow.diagnostics.reference import ReferencePosteriors
 from astroflow.errors import ConfigError
 from astroflow.files import atomic_write
+from astroflow.pipelines.clusters import cluster
 from astroflow.pipelines.progress import reporter
-from astroflow.pipelines.scheduler import bounded, cluster
+from astroflow.pipelines.scheduler import bounded
 from astroflow.pipelines.tasks import draw_simulations
 from astroflow.pipelines.validation_material import brightness, data_bins, data_features, example_galaxies
 from astroflow.pipelines.validation_page import validation_page
@@ -85,7 +86,7 @@ def validate(
     reference : Path, optional
         Exact posteriors of galaxies of the same forward model (`load_reference`) to compare with: about two minutes of a core a galaxy.
     scheduler, workers : optional
-        See `cluster`; a few simulations are drawn without one.
+        See `clusters.load_cluster`; a few simulations are drawn without one.
 
     Returns
     -------

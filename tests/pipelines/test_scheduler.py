@@ -6,9 +6,10 @@ import time
 
 import pytest
 
-from astroflow.errors import ConfigError, IncompleteError, InputError
+from astroflow.errors import IncompleteError, InputError
 from astroflow.pipelines import scheduler as module
-from astroflow.pipelines.scheduler import bounded, cluster, prepare_workers
+from astroflow.pipelines.clusters import cluster
+from astroflow.pipelines.scheduler import bounded, prepare_workers
 
 pytestmark = pytest.mark.dask
 
@@ -145,10 +146,3 @@ def test_a_cluster_that_goes_away_is_said_so():
         local.close()
         with pytest.raises(IncompleteError, match="the Dask cluster went away"):
             list(results)
-
-
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense"])
-def test_an_address_without_a_scheduler(address, monkeypatch):
-    monkeypatch.setattr(module, "CONNECT_SECONDS", 1)
-    with pytest.raises(ConfigError, match=f"cannot reach a Dask scheduler at '{address}'.*leave --scheduler out"), cluster(address, None):
-        pass
