@@ -16,18 +16,18 @@ BATCH = {"jobs": 3, "cores": 8, "memory": "24GB", "walltime": "02:30:00", "prolo
             ["#SBATCH -p debug", "#SBATCH -A cosmos", "#SBATCH --cpus-per-task=8", "#SBATCH -t 02:30:00", "#SBATCH --constraint=cpu"],
         ),
         ("pbs", {"queue": "debug", "account": "cosmos"}, ["#PBS -q debug", "#PBS -A cosmos", "#PBS -l walltime=02:30:00"]),
-        ("lsf", {"queue": "debug", "account": "cosmos"}, ["#BSUB -q debug", "#BSUB -P cosmos", "#BSUB -n 8", "#BSUB -W 02:30"]),
+        ("lsf", {"queue": "debug", "account": "cosmos"}, ["#BSUB -q debug", '#BSUB -P "cosmos"', "#BSUB -n 8", "#BSUB -W 02:30"]),
         ("htcondor", {"account": "cosmos"}, ["RequestCpus = MY.DaskWorkerCores", "accounting_group = cosmos", "+MaxRuntime = 9000"]),
     ],
 )
-def test_batch_systems_are_asked_for_one_worker_a_core_that_ends_in_time(kind, more, lines):
+def test_batch_systems_are_asked_for_one_worker_a_core_that_ends_in_time(kind, more, lines, tmp_path, monkeypatch):
     import dask_jobqueue
 
+    monkeypatch.chdir(tmp_path)
     options = batch_options(parse_cluster({"kind": kind, **BATCH, **more}))
     known = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "htcondor": "HTCondorCluster"}
-    with getattr(dask_jobqueue, known[kind])(
-        **options, scheduler_options={"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-    ) as made:
+    options["scheduler_options"]["host"] = "127.0.0.1"
+    with getattr(dask_jobqueue, known[kind])(**options) as made:
         script = made.job_script()
     for line in lines:
         assert line in script, script
