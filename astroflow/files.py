@@ -8,10 +8,10 @@ import uuid
 from pathlib import Path
 
 
-def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file: stage it in the same folder, flush it to disk, rename it into place."""
+def atomic_write(path: Path, content: bytes, stage_in: Path | None = None) -> None:
+    """Write a file: stage it in the same folder, or in another one of that file system, flush it to disk, rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    stage = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    stage = (stage_in or path.parent) / f".{path.name}.{uuid.uuid4().hex}"
     try:
         with open(stage, "wb") as handle:
             handle.write(content)
