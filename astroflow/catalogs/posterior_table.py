@@ -5,29 +5,18 @@ astropy understand (the VOParquet convention). A row that could not be used is t
 null is never a NaN, a zero or a fill value.
 """
 
-__all__ = [
-    "CERTIFICATE",
-    "ENSEMBLE",
-    "REFINED",
-    "OutputColumn",
-    "RowInfo",
-    "build_posterior_table",
-    "posterior_columns",
-    "read_posterior_catalog",
-    "write_parquet",
-]
+__all__ = ["RowInfo", "build_posterior_table", "read_posterior_catalog", "write_parquet"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from astroflow.catalogs.derived import DERIVED
 from astroflow.catalogs.paths import check_file
+from astroflow.catalogs.posterior_columns import HEALPIX, PARAMETER_SUFFIXES, posterior_columns, sample_columns
 from astroflow.catalogs.votable import votable_header
 from astroflow.errors import InputError
 from astroflow.files import atomic_write
@@ -39,34 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from astropy.table import Table
 
-PARAMETER_SUFFIXES = {
-    "mean": ("stat.mean", "posterior mean"),
-    "sd": ("stat.stdev", "posterior standard deviation"),
-    "q025": ("", "2.5 % quantile"),
-    "q16": ("", "16 % quantile"),
-    "q50": ("stat.median", "posterior median"),
-    "q84": ("", "84 % quantile"),
-    "q975": ("", "97.5 % quantile"),
-}
-OFFSETS = {
-    f"d{axis}_arcsec": f"Centre's offset along +{axis} from the object's position in its tile or stamp, `{axis}`, which the catalog gives"
-    for axis in "xy"
-}
-"""Parameters count offsets from the middle of a stamp, catalogs from where the object was said to be."""
-DERIVED_SUFFIXES = ("mean", "sd", "q16", "q50", "q84")
-
-
-class OutputColumn(NamedTuple):
-    """One column of a posterior catalog."""
-
-    name: str
-    type: str
-    """Arrow type: int64, int32, int8, float64, float32, string, or samples."""
-    unit: str
-    """Astropy unit string; empty for none."""
-    ucd: str
-    """IVOA UCD1+; empty for none."""
-    description: str
+ROWS_PER_GROUP = 50_000
+"""Readers skip groups of rows that they do not need; smaller ones compress worse."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,152 +51,6 @@ class RowInfo:
     notes: Array
 
 
-CERTIFICATE = (
-    OutputColumn(
-        "ess_fraction",
-        "float32",
-        "",
-        "stat.value",
-        "Certificate: effective share, by importance weights, of the draws, or of those that refined ones are of",
-    ),
-    OutputColumn("k_hat", "float32", "", "stat.value", "Certificate: Pareto shape of their tail; passes below min(0.7, 1 - 1 / log10 N)"),
-    OutputColumn("missed", "float32", "", "stat.value", "Certificate: share of the posterior found where the draws have nothing"),
-    OutputColumn(
-        "log_evidence",
-        "float32",
-        "",
-        "stat.likelihood",
-        "Certificate: log evidence of the image in units of the bundle's zero point, nats",
-    ),
-    OutputColumn("log_evidence_error", "float32", "", "stat.error;stat.likelihood", "Certificate: its standard error, nats"),
-    OutputColumn("chi2", "float32", "", "stat.fit.chi2", "Certificate: chi-squared of the best fit"),
-    OutputColumn(
-        "chi2_dof", "float32", "", "stat.fit.dof", "Certificate: unmasked pixels less parameters, what chi-squared is expected to be"
-    ),
-    OutputColumn("chi2_p", "float32", "", "stat.probability", "Certificate: two-sided p-value of chi-squared"),
-    OutputColumn("residual_p", "float32", "", "stat.probability", "Certificate: p-value of the structure of the best fit's residual"),
-    OutputColumn("psf_width_error", "float32", "", "stat.value", "Certificate: log of the width of the PSF in use over the true one's"),
-    OutputColumn("psf_width_error_sd", "float32", "", "stat.error", "Certificate: its standard error"),
-    OutputColumn("psf_e1_error", "float32", "", "stat.value", "Certificate: e1 of the PSF in use less the true one's"),
-    OutputColumn("psf_e1_error_sd", "float32", "", "stat.error", "Certificate: its standard error"),
-    OutputColumn("psf_e2_error", "float32", "", "stat.value", "Certificate: e2 of the PSF in use less the true one's"),
-    OutputColumn("psf_e2_error_sd", "float32", "", "stat.error", "Certificate: its standard error"),
-    OutputColumn("sky_left", "float32", "", "stat.value", "Certificate: level of the sky left in the image, in median noise rms"),
-    OutputColumn("sky_left_sd", "float32", "", "stat.error", "Certificate: its standard error"),
-    OutputColumn(
-        "inference_ok", "int8", "", "meta.code.qual", "Certificate: do the draws represent the posterior? 1 yes, 0 no, -1 not applicable"
-    ),
-    OutputColumn(
-        "model_ok", "int8", "", "meta.code.qual", "Certificate: can the model have made the image? 1 yes, 0 no, -1 not applicable"
-    ),
-)
-"""Columns of `Posterior.certify`, and of which posterior."""
-
-ENSEMBLE = (
-    OutputColumn(
-        "disagreement",
-        "float32",
-        "",
-        "stat.value",
-        "Ensemble: mutual information of a draw of the network's own posterior and the member it is from, nats; 0 where members agree",
-    ),
-)
-"""Columns of posteriors that are mixtures of several networks."""
-
-REFINED = (
-    OutputColumn(
-        "refined", "int8", "", "meta.code", "1 resampled, 2 drawn anew and resampled; amortized draws: 0 tried in vain, -1 not tried"
-    ),
-    OutputColumn("refine_evaluations", "int32", "", "meta.number", "Evaluations of the likelihood that refining took"),
-    OutputColumn("ess_fraction_amortized", "float32", "", "stat.value", "ess_fraction of the amortized draws, before refining"),
-)
-"""Columns of `Posterior.refine`."""
-
-
-def posterior_columns(
-    parameters: Parameters,
-    *,
-    string_ids: bool = False,
-    samples: bool = False,
-    ensemble: bool = False,
-    certified: bool = False,
-    refined: bool = False,
-) -> list[OutputColumn]:
-    """Describe the columns of a posterior catalog, in their order.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The model's parameters.
-    string_ids : bool
-        The catalog's ids are strings, not integers.
-    samples : bool
-        Add a column of posterior draws.
-    ensemble : bool
-        Add the column that says how much the members of an ensemble contradict each other.
-    certified : bool
-        Add the columns of certificates.
-    refined : bool
-        Add those that say how rows were refined.
-    """
-    columns = [
-        OutputColumn("row_index", "int64", "", "meta.record", "Row in the input catalog, from 0"),
-        OutputColumn("id", "string" if string_ids else "int64", "", "meta.id;meta.main", "Identifier in the input catalog"),
-        OutputColumn("ra", "float64", "deg", "pos.eq.ra;meta.main", "Right ascension in the input catalog"),
-        OutputColumn("dec", "float64", "deg", "pos.eq.dec;meta.main", "Declination in the input catalog"),
-        OutputColumn("x", "float64", "pix", "pos.cartesian.x;instr.det", "Pixel column of the object in its tile or stamp, from 0"),
-        OutputColumn("y", "float64", "pix", "pos.cartesian.y;instr.det", "Pixel row of the object in its tile or stamp, from 0"),
-    ]
-    for parameter in parameters.members:
-        meaning = OFFSETS.get(parameter.name, parameter.description)
-        for suffix, (statistic, words) in PARAMETER_SUFFIXES.items():
-            ucd = ";".join(part for part in (statistic, parameter.ucd) if part) if statistic else ""
-            columns.append(OutputColumn(f"{parameter.name}_{suffix}", "float32", parameter.unit, ucd, f"{meaning}: {words}"))
-    for a, b in combinations(parameters.members, 2):
-        unit = _product(a.unit, b.unit)
-        columns.append(
-            OutputColumn(f"cov_{a.name}_{b.name}", "float32", unit, "stat.covariance", f"Posterior covariance of {a.name} and {b.name}")
-        )
-    known = set(parameters.names)
-    for name, derived in DERIVED.items():
-        if known >= set(derived.needs):
-            for suffix in DERIVED_SUFFIXES:
-                statistic, words = PARAMETER_SUFFIXES[suffix]
-                ucd = f"{statistic};{derived.ucd}" if statistic else ""
-                columns.append(OutputColumn(f"{name}_{suffix}", "float32", derived.unit, ucd, f"{derived.description}: {words}"))
-    if known >= {"dx_arcsec", "dy_arcsec"}:
-        columns.append(OutputColumn("ra_fit", "float64", "deg", "pos.eq.ra", "Right ascension of the fitted centre"))
-        columns.append(OutputColumn("dec_fit", "float64", "deg", "pos.eq.dec", "Declination of the fitted centre"))
-    if known >= {"e1", "e2"}:
-        columns += [
-            OutputColumn(
-                "pa_deg", "float32", "deg", "pos.posAng", "Position angle of the major axis, north through east, 0 to 180; circular mean"
-            ),
-            OutputColumn("pa_deg_sd", "float32", "deg", "stat.stdev;pos.posAng", "Circular standard deviation of the position angle"),
-            OutputColumn("e1_sky", "float32", "", "src.ellipticity", "|e| cos(2 PA), PA east of north: posterior mean"),
-            OutputColumn("e1_sky_sd", "float32", "", "stat.stdev;src.ellipticity", "|e| cos(2 PA): posterior standard deviation"),
-            OutputColumn("e2_sky", "float32", "", "src.ellipticity", "|e| sin(2 PA), PA east of north: posterior mean"),
-            OutputColumn("e2_sky_sd", "float32", "", "stat.stdev;src.ellipticity", "|e| sin(2 PA): posterior standard deviation"),
-        ]
-    columns += [
-        OutputColumn(
-            "snr", "float32", "", "stat.snr", "Estimated signal-to-noise ratio, x^T x / sqrt(x^T R x) of x = m / rms over unmasked pixels"
-        ),
-        OutputColumn("linearized", "int8", "", "meta.code", "1 the linearised posterior, 0 the network's own; before any refining"),
-        OutputColumn("binning", "int32", "", "instr.binning", "Native pixels on a side that were summed into one stamp pixel"),
-        OutputColumn("flags", "int32", "", "meta.code.error", "Bits of astroflow.posteriors.Flag, see docs/flags.md"),
-        OutputColumn("quality", "int8", "", "meta.code.qual", "0 good, 1 suspect: look before use, 2 unusable: parameters are null"),
-        OutputColumn("note", "string", "", "meta.note", "Why the row is unusable, in a sentence"),
-        OutputColumn("bundle", "string", "", "meta.id", "Digest of the trained posterior that made the row"),
-    ]
-    columns += ENSEMBLE if ensemble else ()
-    columns += CERTIFICATE if certified else ()
-    columns += REFINED if refined else ()
-    if samples:
-        columns.append(OutputColumn("samples", "samples", "", "", "Posterior draws, one list per parameter"))
-    return columns
-
-
 def build_posterior_table(
     parameters: Parameters,
     rows: RowInfo,
@@ -241,6 +58,7 @@ def build_posterior_table(
     *,
     bundle: str,
     samples: Array | None = None,
+    healpix: Array | None = None,
     information: Mapping[str, str] | None = None,
 ) -> "pa.Table":
     """Put rows and their posterior summaries into an Arrow table.
@@ -258,6 +76,8 @@ def build_posterior_table(
         Digest of the trained posterior.
     samples : ndarray, optional
         ``(N, S, P)`` draws to keep.
+    healpix : ndarray, optional
+        ``(N,)`` spatial index of the rows (`spatial_index`), for HATS catalogs; -1 becomes null.
     information : mapping of str to str, optional
         More for the table's metadata.
 
@@ -271,14 +91,16 @@ def build_posterior_table(
     ids = np.asarray(rows.ids)
     n = len(ids)
     columns = posterior_columns(
-        parameters, string_ids=ids.dtype.kind == "U", samples=samples is not None, ensemble="disagreement" in summary,
-        certified="ess_fraction" in summary, refined="refined" in summary,
+        parameters, healpix=healpix is not None, string_ids=ids.dtype.kind == "U", samples=samples is not None,
+        ensemble="disagreement" in summary, certified="ess_fraction" in summary, refined="refined" in summary,
     )  # fmt: skip
     unusable = (np.asarray(rows.flags, np.int64) & UNUSABLE) != 0
     given: dict[str, Any] = {
         "row_index": rows.row_index, "id": ids, "ra": rows.ra, "dec": rows.dec, "x": rows.x, "y": rows.y, "flags": rows.flags,
         "quality": quality(rows.flags), "note": rows.notes, "bundle": np.full(n, bundle),
     }  # fmt: skip
+    if healpix is not None:
+        given[HEALPIX.name] = healpix
     judged = {"snr": rows.snr, "binning": rows.binning, **summary}
     needed = {f"{name}_{suffix}" for name in parameters.names for suffix in PARAMETER_SUFFIXES}
     missing = sorted(needed - set(judged))
@@ -295,27 +117,38 @@ def build_posterior_table(
             null = unusable.copy() if column.name not in given else np.zeros(n, bool)
             if values.dtype.kind == "f":
                 null |= ~np.isfinite(values)
+            elif column is HEALPIX:
+                null |= values < 0
             array = _array(values, null, column.type)
         arrays.append(array)
-        about = {"unit": column.unit, "ucd": column.ucd, "description": column.description}
-        fields.append(pa.field(column.name, array.type, metadata={key: text for key, text in about.items() if text}))
+        fields.append(pa.field(column.name, array.type, metadata=column.about()))
     facts = {"astroflow.bundle": bundle, "astroflow.version": _version(), **(information or {})}
     facts |= {"IVOA.VOTable-Parquet.version": "1.0", "IVOA.VOTable-Parquet.content": votable_header(columns)}
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=facts))
 
 
-def write_parquet(table: "pa.Table", path: str | Path) -> None:
-    """Write a table so that the file is either complete or not there."""
+def write_parquet(table: "pa.Table", path: str | Path, stage_in: Path | None = None) -> None:
+    """Write a table so that the file is either complete or not there.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        What to write; the same table gives the same bytes.
+    path : str or Path
+        Where.
+    stage_in : Path, optional
+        Where the file is while it is not complete: a folder of the same file system. Left out, the one that it will be in.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
     stream = pa.BufferOutputStream()
-    parquet.write_table(table, stream, compression="zstd")
-    atomic_write(Path(path), stream.getvalue().to_pybytes())
+    parquet.write_table(table, stream, compression="zstd", row_group_size=ROWS_PER_GROUP, **_encodings(table.schema))
+    atomic_write(Path(path), stream.getvalue().to_pybytes(), stage_in)
 
 
 def read_posterior_catalog(path: str | Path) -> "Table":
-    """Read a posterior catalog: a Parquet file, or a folder of them.
+    """Read a posterior catalog: a Parquet file, a folder of them, or a HATS catalog.
 
     Returns
     -------
@@ -333,7 +166,8 @@ def read_posterior_catalog(path: str | Path) -> "Table":
     from pyarrow import parquet
 
     path = Path(path)
-    files = sorted(file for file in path.glob("*.parquet") if not file.name.startswith(".")) if path.is_dir() else [path]
+    pattern = "dataset/Norder=*/Dir=*/*.parquet" if (path / "dataset").is_dir() else "*.parquet"
+    files = sorted(file for file in path.glob(pattern) if not file.name.startswith(".")) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path} holds no .parquet file; expected a posterior catalog")
     for file in files:
@@ -363,6 +197,23 @@ def read_posterior_catalog(path: str | Path) -> "Table":
     return table
 
 
+def _encodings(schema: "pa.Schema") -> dict[str, Any]:
+    """Say how values become bytes: draws, which hardly repeat, take 0.6 of the space that Parquet's dictionaries would."""
+    import pyarrow as pa
+
+    others, encodings = [], {}
+    for field in schema:
+        if field.name == HEALPIX.name:
+            encodings[field.name] = "DELTA_BINARY_PACKED"
+        elif pa.types.is_floating(field.type):
+            encodings[field.name] = "BYTE_STREAM_SPLIT"
+        elif pa.types.is_struct(field.type):
+            encodings |= {f"{field.name}.{draws.name}.list.element": "BYTE_STREAM_SPLIT" for draws in field.type}
+        else:
+            others.append(field.name)
+    return {"use_dictionary": others, "column_encoding": encodings}
+
+
 def _array(values: Array, null: Array, kind: str) -> "pa.Array":
     import pyarrow as pa
 
@@ -380,7 +231,8 @@ def _samples_array(samples: Array, parameters: Parameters, unusable: Array) -> "
         pa.ListArray.from_arrays(offsets, np.ascontiguousarray(samples[:, :, place], np.float32).ravel())
         for place in range(len(parameters))
     ]
-    return pa.StructArray.from_arrays(lists, names=list(parameters.names), mask=pa.array(unusable))
+    fields = [pa.field(column.name, lists[0].type, metadata=column.about()) for column in sample_columns(parameters)]
+    return pa.StructArray.from_arrays(lists, fields=fields, mask=pa.array(unusable))
 
 
 def _samples_of(column: Any) -> dict[str, Array]:
@@ -389,12 +241,6 @@ def _samples_of(column: Any) -> dict[str, Array]:
     names = [field.name for field in column.type]
     blank = [np.nan] * draws
     return {name: np.array([blank if row is None else row[name] for row in rows], np.float32).reshape(len(rows), draws) for name in names}
-
-
-def _product(a: str, b: str) -> str:
-    from astropy import units as u
-
-    return str((u.Unit(a) * u.Unit(b)).to_string()) if a or b else ""
 
 
 def _version() -> str:

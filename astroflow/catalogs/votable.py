@@ -1,6 +1,6 @@
 """The VOTable header that a Parquet file carries, so that Virtual Observatory tools know its units and UCDs.
 
-Reference: the VOParquet convention, https://www.ivoa.net/documents/Notes/VOParquet/
+Reference: the VOParquet convention, https://www.ivoa.net/documents/Notes/voparquet
 """
 
 __all__ = ["votable_header"]
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
-    from astroflow.catalogs.posterior_table import OutputColumn
+    from astroflow.catalogs.posterior_columns import OutputColumn
 
 DATATYPES = {
     "int64": {"datatype": "long"},

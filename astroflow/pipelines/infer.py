@@ -266,7 +266,8 @@ def _digest_of(ids: list[Any]) -> str:
 
 def _write_empty(source: Source, posterior: Any, job: InferenceJob) -> None:
     """Write a part without rows, so that an empty catalog still gives a readable one."""
-    from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table, posterior_columns, write_parquet
+    from astroflow.catalogs.posterior_columns import posterior_columns
+    from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table, write_parquet
     from astroflow.posteriors.ensemble import Ensemble
 
     nothing = np.zeros(0)

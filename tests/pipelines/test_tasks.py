@@ -5,7 +5,7 @@ import pytest
 from pyarrow import parquet
 
 from astroflow.catalogs import load_catalog, open_source
-from astroflow.catalogs.posterior_table import CERTIFICATE, REFINED
+from astroflow.catalogs.posterior_columns import CERTIFICATE, REFINED
 from astroflow.errors import BundleError, InputError
 from astroflow.pipelines import tasks
 from astroflow.pipelines.infer import population_of
