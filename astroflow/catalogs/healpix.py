@@ -90,7 +90,7 @@ def sky_tiles(index: Array, rows_per_tile: int, *, max_order: int = 12) -> list[
     rows = np.argsort(index, kind="stable")
     rows = rows[np.searchsorted(index[rows], 0) :]
     ordered = index[rows]
-    found = []
+    found: list[tuple[int, int, int, int]] = []
     pixels = np.arange(12)
     for order in range(max_order + 1):
         shift = 2 * (INDEX_ORDER - order)
