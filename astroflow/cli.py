@@ -185,6 +185,38 @@ def infer(
 
 
 @app.command()
+def plan(
+    catalog: Annotated[str, typer.Argument(help="Data-source recipe: one of catalogs/, by path or name; some of its rows are read.")],
+    bundle: Bundle,
+    rows: Annotated[
+        float | None, typer.Option(min=1, help="Rows of the run, as 2e10; the catalog's otherwise.", show_default=False)
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    cores: Annotated[int, typer.Option(min=1, help="Cores of each, with a worker on each.")] = 1,
+    draws: Annotated[int, typer.Option(help="As of infer.")] = 256,
+    samples: Annotated[bool, typer.Option("--samples", help="As of infer.")] = False,
+    certify: Annotated[bool, typer.Option("--certify", help="As of infer.")] = False,
+    refine: Annotated[bool, typer.Option("--refine", help="As of infer.")] = False,
+    refine_budget: Annotated[int, typer.Option(min=1, help="As of infer.")] = 20_000,
+    rows_per_partition: Annotated[int | None, typer.Option(min=1, help="As of infer.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure here what infer will cost elsewhere: core-hours, wall time, bytes, tasks."""
+    _load_tensorflow()
+    from astroflow.pipelines.plan import plan as run_plan
+
+    found = run_plan(
+        catalog, bundle=bundle, rows=None if rows is None else round(rows), nodes=nodes, cores=cores, n_draws=draws, keep_samples=samples,
+        certify=certify, refine_budget=refine_budget if refine else 0, rows_per_partition=rows_per_partition,
+    )  # fmt: skip
+    if as_json:
+        _result([], found.numbers(), as_json)
+    else:
+        for line in found.lines():
+            typer.echo(line)
+
+
+@app.command()
 def query(
     image: Annotated[Path, typer.Argument(help="FITS image of one galaxy.")],
     psf: Annotated[Path, typer.Option(help="FITS image of its PSF, pixel included.", show_default=False)],

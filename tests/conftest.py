@@ -12,6 +12,9 @@ from made_once import ROOT, cache_folder, made_once
 # TensorFlow reads this when it is first imported; its start-up lines hide what a test prints.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+# read when numba is first imported: LSDB would compile for twenty seconds what tests need for milliseconds
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50)
 hypothesis.settings.load_profile("repeatable")
 

@@ -57,7 +57,20 @@ def instead(monkeypatch):
 
 
 def test_the_commands():
-    assert COMMANDS == ["config", "demo", "doctor", "infer", "noise-correlation", "query", "run", "simulate", "train", "validate", "verify"]
+    assert COMMANDS == [
+        "config",
+        "demo",
+        "doctor",
+        "infer",
+        "noise-correlation",
+        "plan",
+        "query",
+        "run",
+        "simulate",
+        "train",
+        "validate",
+        "verify",
+    ]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -4,6 +4,7 @@ import importlib
 import re
 import sys
 import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,32 @@ def test_the_recipes_of_epistemic_are_some():
 def test_the_code_of_choosing_runs():
     (code,) = (code for language, code in blocks("choosing.md") if language == "python")
     exec(compile(code, "docs/choosing.md", "exec"), {})
+
+
+def test_the_code_of_hats_runs(small_simulator, tmp_path, monkeypatch):
+    import dask
+    import lsdb
+    import numpy as np
+    import pandas as pd
+    from astropy.table import Table
+    from posterior_catalog import InventedCatalog
+
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(6)
+    ra, dec = rng.normal(150.1, 0.01, 60), rng.normal(2.2, 0.01, 60)
+    invented = InventedCatalog(small_simulator.parameters, ra, dec)
+    invented.write(Path("runs/demo/inference/catalog"))
+    namespace, codes = {}, [code for language, code in blocks("hats.md") if language == "python"]
+    with dask.config.set(scheduler="synchronous"):
+        objects = pd.DataFrame({"object_id": invented.ids, "ra": ra, "dec": dec})
+        lsdb.from_dataframe(objects, ra_column="ra", dec_column="dec").write_catalog("surveys/objects")
+        for code in codes:
+            with pytest.warns(RuntimeWarning, match="Right catalog does not have a margin") if "load_extension" in code else nullcontext():
+                exec(compile(code, "docs/hats.md", "exec"), namespace)
+        assert len(namespace["extended"].compute()) == len(namespace["matched"]) == len(namespace["table"]) == 60
+    assert 0 < len(namespace["frame"]) == len(namespace["means"]) < len(namespace["near"]) < 60
+    assert len(Table.read("good.vot")) == len(namespace["widths"]) == (~invented.unusable).sum()
+    assert namespace["header"].fields[0].name == "_healpix_29"
 
 
 def test_choosing_names_every_kind():

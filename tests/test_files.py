@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from astroflow.files import atomic_write, clear_stages
@@ -9,6 +11,17 @@ def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path):
     atomic_write(path, b"two")
     assert path.read_bytes() == b"two"
     assert [file.name for file in path.parent.iterdir()] == ["a.json"]
+
+
+def test_a_file_can_be_staged_elsewhere(tmp_path, monkeypatch):
+    places = []
+    replace = os.replace
+    monkeypatch.setattr("os.replace", lambda stage, path: (places.append(stage.parent), replace(stage, path)))
+    path = tmp_path / "data" / "a.json"
+    atomic_write(path, b"one", stage_in=tmp_path)
+    assert path.read_bytes() == b"one"
+    assert places == [tmp_path]
+    assert [file.name for file in tmp_path.rglob("*")] == ["data", "a.json"]
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ which there are::
     dataset/_common_metadata          the schema of all files, with units, UCDs and descriptions
     dataset/Norder=5/Dir=0/Npix=3121.parquet
 
-`write_part` writes the rows of one pixel, from any process and in any order; `write_hats` makes a catalog of all of them. Before that
+Parts are written by any process and in any order, to `part_path`; `write_hats` makes a catalog of all of them. Before that
 there are no properties, so nobody takes a run that was cut short for a catalog. ``dataset/_metadata``, the footers of all files in one,
 is optional and left out: of many files it is too large to read.
 
@@ -17,7 +17,7 @@ is optional and left out: of many files it is too large to read.
 Reference: https://www.ivoa.net/documents/Notes/HATS/
 """
 
-__all__ = ["HatsPart", "hats_partitions", "part_path", "write_extension", "write_hats", "write_part"]
+__all__ = ["HatsPart", "check_part", "hats_partitions", "part_path", "write_extension", "write_hats"]
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,6 @@ import numpy as np
 from astroflow import __version__
 from astroflow.catalogs.healpix import INDEX_ORDER
 from astroflow.catalogs.posterior_columns import HEALPIX
-from astroflow.catalogs.posterior_table import write_parquet
 from astroflow.errors import InputError
 from astroflow.files import atomic_write
 
@@ -55,17 +54,15 @@ def part_path(order: int, pixel: int) -> Path:
     return Path("dataset", f"Norder={order}", f"Dir={folder}", f"Npix={pixel}.parquet")
 
 
-def write_part(table: "pa.Table", root: Path, order: int, pixel: int) -> HatsPart:
-    """Write the rows of one pixel so that their file is either complete or not there.
+def check_part(table: "pa.Table", order: int, pixel: int) -> None:
+    """Check that the rows of a part are of one pixel, and sorted.
 
     Parameters
     ----------
     table : pyarrow.Table
-        Rows with the column `HEALPIX`, sorted by it, as `sky_tiles` gives them.
-    root : Path
-        The catalog's root, where the file is staged: HATS takes whatever lies under ``dataset`` for data.
+        Rows with the column `HEALPIX`.
     order, pixel : int
-        The pixel that all rows lie in.
+        The pixel that all of them should lie in.
 
     Raises
     ------
@@ -75,9 +72,6 @@ def write_part(table: "pa.Table", root: Path, order: int, pixel: int) -> HatsPar
     index = table.column(HEALPIX.name).fill_null(-1).to_numpy()
     if (index >> 2 * (INDEX_ORDER - order) != pixel).any() or (np.diff(index) < 0).any():
         raise ValueError(f"rows are not of pixel {pixel} of order {order} alone, or not sorted by {HEALPIX.name}")
-    root.mkdir(parents=True, exist_ok=True)
-    write_parquet(table, root / part_path(order, pixel), stage_in=root)
-    return HatsPart(order, pixel, table.num_rows)
 
 
 def write_hats(
@@ -107,8 +101,7 @@ def write_hats(
     created : datetime
         When the catalog was made, with its time zone.
     default_columns : sequence of str, optional
-        Columns that LSDB loads unless asked for others. Left out, all but the draws;
-        the spatial index always comes with them.
+        Columns that LSDB loads unless asked for others; the spatial index always comes with them. Left out, all but the draws.
     facts : mapping of str to str, optional
         More properties: ``obs_title``, ``prov_progenitor``, or any of our own, which begin with ``astroflow_``.
 

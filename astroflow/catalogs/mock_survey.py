@@ -17,7 +17,7 @@ import yaml
 from astropy.wcs import WCS
 
 from astroflow.catalogs.fits_images import write_fits_image
-from astroflow.catalogs.posterior_table import write_parquet
+from astroflow.catalogs.parts import write_parquet
 from astroflow.errors import ConfigError
 from astroflow.randomness import generator, standard_normals
 from astroflow.sims import Simulator

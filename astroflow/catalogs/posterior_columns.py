@@ -68,7 +68,7 @@ CERTIFICATE = (
         "stat.likelihood",
         "Certificate: log evidence of the image in units of the bundle's zero point, nats",
     ),
-    OutputColumn("log_evidence_error", "float32", "", "stat.error;stat.likelihood", "Certificate: its standard error, nats"),
+    OutputColumn("log_evidence_error", "float32", "", "stat.error", "Certificate: its standard error, nats"),
     OutputColumn("chi2", "float32", "", "stat.fit.chi2", "Certificate: chi-squared of the best fit"),
     OutputColumn(
         "chi2_dof", "float32", "", "stat.fit.dof", "Certificate: unmasked pixels less parameters, what chi-squared is expected to be"
@@ -154,7 +154,7 @@ def posterior_columns(
     for parameter in parameters.members:
         meaning = _meaning(parameter)
         for suffix, (statistic, words) in PARAMETER_SUFFIXES.items():
-            ucd = ";".join(part for part in (statistic, parameter.ucd) if part) if statistic else ""
+            ucd = _ucd(statistic, parameter.ucd)
             columns.append(OutputColumn(f"{parameter.name}_{suffix}", "float32", parameter.unit, ucd, f"{meaning}: {words}"))
     for a, b in combinations(parameters.members, 2):
         unit = _product(a.unit, b.unit)
@@ -166,7 +166,7 @@ def posterior_columns(
         if known >= set(derived.needs):
             for suffix in DERIVED_SUFFIXES:
                 statistic, words = PARAMETER_SUFFIXES[suffix]
-                ucd = f"{statistic};{derived.ucd}" if statistic else ""
+                ucd = _ucd(statistic, derived.ucd)
                 columns.append(OutputColumn(f"{name}_{suffix}", "float32", derived.unit, ucd, f"{derived.description}: {words}"))
     if known >= {"dx_arcsec", "dy_arcsec"}:
         columns.append(OutputColumn("ra_fit", "float64", "deg", "pos.eq.ra", "Right ascension of the fitted centre"))
@@ -187,7 +187,7 @@ def posterior_columns(
             "snr", "float32", "", "stat.snr", "Estimated signal-to-noise ratio, x^T x / sqrt(x^T R x) of x = m / rms over unmasked pixels"
         ),
         OutputColumn("linearized", "int8", "", "meta.code", "1 the linearised posterior, 0 the network's own; before any refining"),
-        OutputColumn("binning", "int32", "", "instr.binning", "Native pixels on a side that were summed into one stamp pixel"),
+        OutputColumn("binning", "int32", "", "instr.setup", "Native pixels on a side that were summed into one stamp pixel"),
         OutputColumn("flags", "int32", "", "meta.code.error", "Bits of astroflow.posteriors.Flag, see docs/flags.md"),
         OutputColumn("quality", "int8", "", "meta.code.qual", "0 good, 1 suspect: look before use, 2 unusable: parameters are null"),
         OutputColumn("note", "string", "", "meta.note", "Why the row is unusable, in a sentence"),
@@ -204,6 +204,13 @@ def posterior_columns(
 def sample_columns(parameters: Parameters) -> list[OutputColumn]:
     """Describe what is inside the column of draws: a list of float32 for each parameter."""
     return [OutputColumn(p.name, "float32", p.unit, p.ucd, f"{_meaning(p)}: posterior draws") for p in parameters.members]
+
+
+def _ucd(statistic: str, quantity: str) -> str:
+    """Join words of UCD1+: a standard deviation may come first, a mean or a median only follows what it is of."""
+    if statistic in ("stat.mean", "stat.median"):
+        return f"{quantity};{statistic}" if quantity else ""
+    return f"{statistic};{quantity}" if statistic and quantity else statistic
 
 
 def _meaning(parameter: Parameter) -> str:

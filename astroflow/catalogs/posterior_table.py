@@ -5,7 +5,7 @@ astropy understand (the VOParquet convention). A row that could not be used is t
 null is never a NaN, a zero or a fill value.
 """
 
-__all__ = ["RowInfo", "build_posterior_table", "read_posterior_catalog", "write_parquet"]
+__all__ = ["RowInfo", "build_posterior_table", "read_posterior_catalog"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,6 @@ from astroflow.catalogs.paths import check_file
 from astroflow.catalogs.posterior_columns import HEALPIX, PARAMETER_SUFFIXES, posterior_columns, sample_columns
 from astroflow.catalogs.votable import votable_header
 from astroflow.errors import InputError
-from astroflow.files import atomic_write
 from astroflow.posteriors.flags import UNUSABLE, quality
 from astroflow.sims.parameters import Parameters
 from astroflow.types import Array
@@ -28,9 +27,6 @@ from astroflow.types import Array
 if TYPE_CHECKING:
     import pyarrow as pa
     from astropy.table import Table
-
-ROWS_PER_GROUP = 50_000
-"""Readers skip groups of rows that they do not need; smaller ones compress worse."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,28 +124,8 @@ def build_posterior_table(
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=facts))
 
 
-def write_parquet(table: "pa.Table", path: str | Path, stage_in: Path | None = None) -> None:
-    """Write a table so that the file is either complete or not there.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        What to write; the same table gives the same bytes.
-    path : str or Path
-        Where.
-    stage_in : Path, optional
-        Where the file is while it is not complete: a folder of the same file system. Left out, the one that it will be in.
-    """
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    stream = pa.BufferOutputStream()
-    parquet.write_table(table, stream, compression="zstd", row_group_size=ROWS_PER_GROUP, **_encodings(table.schema))
-    atomic_write(Path(path), stream.getvalue().to_pybytes(), stage_in)
-
-
 def read_posterior_catalog(path: str | Path) -> "Table":
-    """Read a posterior catalog: a Parquet file, or a folder of them.
+    """Read a posterior catalog: a Parquet file, a folder of them, or a HATS catalog.
 
     Returns
     -------
@@ -195,23 +171,6 @@ def read_posterior_catalog(path: str | Path) -> "Table":
         made.meta["ucd"] = about.get("ucd", "")
         table[field.name] = made
     return table
-
-
-def _encodings(schema: "pa.Schema") -> dict[str, Any]:
-    """Say how values become bytes: draws, which hardly repeat, take 0.6 of the space that Parquet's dictionaries would."""
-    import pyarrow as pa
-
-    others, encodings = [], {}
-    for field in schema:
-        if field.name == HEALPIX.name:
-            encodings[field.name] = "DELTA_BINARY_PACKED"
-        elif pa.types.is_floating(field.type):
-            encodings[field.name] = "BYTE_STREAM_SPLIT"
-        elif pa.types.is_struct(field.type):
-            encodings |= {f"{field.name}.{draws.name}.list.element": "BYTE_STREAM_SPLIT" for draws in field.type}
-        else:
-            others.append(field.name)
-    return {"use_dictionary": others, "column_encoding": encodings}
 
 
 def _array(values: Array, null: Array, kind: str) -> "pa.Array":

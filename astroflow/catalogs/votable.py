@@ -1,6 +1,6 @@
 """The VOTable header that a Parquet file carries, so that Virtual Observatory tools know its units and UCDs.
 
-Reference: the VOParquet convention, https://www.ivoa.net/documents/Notes/VOParquet/
+Reference: the VOParquet convention, https://www.ivoa.net/documents/Notes/voparquet
 """
 
 __all__ = ["votable_header"]

@@ -11,7 +11,8 @@ import numpy as np
 from astroflow.catalogs.derived import summarize_derived
 from astroflow.catalogs.fits_images import header_number, header_wcs, pixel_scale_of, read_fits_image
 from astroflow.catalogs.maps import rms_of
-from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table, write_parquet
+from astroflow.catalogs.parts import write_parquet
+from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table
 from astroflow.catalogs.recipe import NoiseMap
 from astroflow.catalogs.sky import SkyFrame
 from astroflow.errors import ConfigError, InputError

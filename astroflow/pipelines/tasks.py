@@ -3,7 +3,7 @@
 A worker builds a simulator or loads a bundle once and keeps it for all its tasks.
 """
 
-__all__ = ["InferenceJob", "draw_simulations", "infer_partition", "part_name", "prepare_worker", "simulate_shard"]
+__all__ = ["InferenceJob", "draw_simulations", "infer_partition", "infer_rows", "loaded", "part_name", "prepare_worker", "simulate_shard"]
 
 import contextlib
 import functools
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from astroflow.catalogs.derived import summarize_derived
-from astroflow.catalogs.hats import part_path
+from astroflow.catalogs.hats import check_part, part_path
 from astroflow.catalogs.healpix import spatial_index
 from astroflow.catalogs.parts import parquet_bytes, sorted_by_sky
 from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table
@@ -90,7 +90,7 @@ def draw_simulations(data: str, start: int, stop: int, seed: int) -> tuple[int, 
 
 
 @functools.lru_cache(maxsize=2)
-def _posterior(bundle: str, digest: str) -> "Posterior":
+def loaded(bundle: str, digest: str) -> "Posterior":
     """Load a bundle once per process. The digest is part of the key, so that a replaced bundle is seen."""
     from astroflow.posteriors.bundle import load_posterior
 
@@ -111,7 +111,7 @@ def prepare_worker(bundle: str, digest: str) -> None:
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-    _posterior(bundle, digest)
+    loaded(bundle, digest)
 
 
 def infer_partition(source: Source, partition: Partition, job: InferenceJob, files: Mapping[str, FileState], careful: bool) -> Receipt:
@@ -145,11 +145,12 @@ def infer_partition(source: Source, partition: Partition, job: InferenceJob, fil
     if finished is not None:
         return finished
     _check_unchanged(files)
-    infer_rows = functools.partial(_in_pieces, files=files) if careful else _inferred
-    table = infer_rows(source, partition, job)
+    make = functools.partial(_in_pieces, files=files) if careful else infer_rows
+    table = make(source, partition, job)
     _check_unchanged(files)
     if partition.pixel is not None:
         table = sorted_by_sky(table)
+        check_part(table, *partition.pixel)
     return job.ledger.keep(part, parquet_bytes(table), Tally.of(table))
 
 
@@ -174,20 +175,33 @@ def _in_pieces(source: Source, partition: Partition, job: InferenceJob, files: M
     def give_up(row: int) -> "pa.Table":
         # a file that is cut short under a reader's hands kills it: that would be no fault of the row
         _check_unchanged(files)
-        return _inferred(source, some(row, row + 1), job, crashed=True)
+        return infer_rows(source, some(row, row + 1), job, crashed=True)
 
     return in_pieces(
         len(partition),
         job.ledger.pieces(part_name(partition)),
-        lambda start, stop: _inferred(source, some(start, stop), job),
+        lambda start, stop: infer_rows(source, some(start, stop), job),
         give_up,
     )
 
 
-def _inferred(source: Source, partition: Partition, job: InferenceJob, crashed: bool = False) -> "pa.Table":
+def infer_rows(source: Source, partition: Partition, job: InferenceJob, crashed: bool = False) -> "pa.Table":
+    """Return the rows of a partition with their posteriors, in the partition's order.
+
+    Parameters
+    ----------
+    source : Source
+        Holds the rows.
+    partition : Partition
+        Which they are.
+    job : InferenceJob
+        What to do with them.
+    crashed : bool
+        Touch no file: they are rows that no process survives.
+    """
     import pyarrow as pa
 
-    posterior = _posterior(job.bundle, job.digest)
+    posterior = loaded(job.bundle, job.digest)
     side = posterior.stamp.size * max(posterior.stamp.binning)
     at_once = min(BLOCK_ROWS, max(1, BLOCK_BYTES // (CUTOUT_BYTES * side**2)))
     if crashed:

@@ -11,7 +11,7 @@ Loading checks sizes, digests, the schema, every tensor's name and shape, then r
 ever executed or unpickled. What a validation found out lies beside these files (`validated`) and is no part of the identity.
 """
 
-__all__ = ["BundleConfig", "build_estimator", "build_linearized", "check_free", "load_posterior", "save_bundle"]
+__all__ = ["BundleConfig", "build_estimator", "build_linearized", "bundle_digest", "check_free", "load_posterior", "save_bundle"]
 
 import hashlib
 import json
@@ -172,20 +172,7 @@ def load_posterior(path: str | Path) -> Posterior:
         If a file is missing, changed, of another version or shape, or the golden answers differ.
     """
     folder = Path(path)
-    if folder.is_file():
-        raise BundleError(
-            f"{folder} is a file; a bundle is a folder with {', '.join(('manifest.json', *FILES))}. "
-            "Keras, pickle and SavedModel files are never loaded, because loading them can run any program"
-        )
-    if not (folder / "manifest.json").is_file():
-        raise BundleError(f"{folder} is no bundle: it has no manifest.json. Make one with `astroflow train ... --out {folder}`")
-    manifest = _strict_json(folder / "manifest.json", (folder / "manifest.json").read_bytes() if _small(folder / "manifest.json") else b"")
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise BundleError(f"{folder}/manifest.json is not an astroflow manifest")
-    if manifest.get("version") != VERSION:
-        raise BundleError(
-            f"{folder} is a bundle of version {manifest.get('version')!r}; this astroflow reads version {VERSION}: train again"
-        )
+    manifest = _manifest(folder)
     contents = _checked_files(folder, manifest)
     data = _strict_json(folder / "config.json", contents["config.json"])
     try:
@@ -212,6 +199,35 @@ def load_posterior(path: str | Path) -> Posterior:
         forward_model=config.forward_model, digest=str(manifest["digest"]), training=config.training,
         noise_correlation=None if config.noise_correlation is None else config.noise_correlation.map,
     )  # fmt: skip
+
+
+def bundle_digest(path: str | Path) -> str:
+    """Return a bundle's identity as its manifest states it, without loading it.
+
+    Raises
+    ------
+    BundleError
+        If there is no bundle.
+    """
+    return str(_manifest(Path(path)).get("digest"))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    if folder.is_file():
+        raise BundleError(
+            f"{folder} is a file; a bundle is a folder with {', '.join(('manifest.json', *FILES))}. "
+            "Keras, pickle and SavedModel files are never loaded, because loading them can run any program"
+        )
+    if not (folder / "manifest.json").is_file():
+        raise BundleError(f"{folder} is no bundle: it has no manifest.json. Make one with `astroflow train ... --out {folder}`")
+    manifest = _strict_json(folder / "manifest.json", (folder / "manifest.json").read_bytes() if _small(folder / "manifest.json") else b"")
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BundleError(f"{folder}/manifest.json is not an astroflow manifest")
+    if manifest.get("version") != VERSION:
+        raise BundleError(
+            f"{folder} is a bundle of version {manifest.get('version')!r}; this astroflow reads version {VERSION}: train again"
+        )
+    return manifest
 
 
 def _canonical(data: Any) -> bytes:

@@ -7,8 +7,8 @@ import yaml
 from pyarrow import parquet
 
 from astroflow.catalogs import load_catalog, open_source
-from astroflow.catalogs.parts import part_files
-from astroflow.catalogs.posterior_table import read_posterior_catalog, write_parquet
+from astroflow.catalogs.parts import part_files, write_parquet
+from astroflow.catalogs.posterior_table import read_posterior_catalog
 from astroflow.errors import BundleError, ConfigError, IncompleteError, InputError, OutputError
 from astroflow.pipelines.infer import infer
 from astroflow.pipelines.verify import verify

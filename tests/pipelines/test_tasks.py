@@ -25,7 +25,7 @@ from astroflow.training.training_set import TrainingSet
 @pytest.fixture
 def job(small_bundle, small_posterior, tmp_path, monkeypatch):
     """What a worker is asked; it has the bundle already."""
-    monkeypatch.setattr(tasks, "_posterior", lambda bundle, digest: small_posterior)
+    monkeypatch.setattr(tasks, "loaded", lambda bundle, digest: small_posterior)
     return InferenceJob(
         str(small_bundle),
         small_posterior.digest,
@@ -118,7 +118,7 @@ def test_certified_rows_say_so_in_columns_of_their_own(job, source, inferred):
 
 def test_rows_that_fail_are_refined_and_say_so(job, source, small_posterior, small_forward_model, monkeypatch):
     followed = small_forward_model | {"psf": small_forward_model["psf"] | {"image_size": 17}}
-    monkeypatch.setattr(tasks, "_posterior", lambda bundle, digest: replace(small_posterior, forward_model=followed))
+    monkeypatch.setattr(tasks, "loaded", lambda bundle, digest: replace(small_posterior, forward_model=followed))
     partition = source.partitions(12)[0]
     asked = replace(job, n_draws=256, certify=True)
     before = made(source, partition, asked)
@@ -146,11 +146,11 @@ def test_rows_that_fail_get_the_linearised_posterior_and_say_so(job, source, sma
                           forward_model=followed, training={})  # fmt: skip
     # untrained, so a Gaussian about the fit: better than a rough network where galaxies are bright
     posterior = replace(small_posterior, forward_model=followed, linearized=build_linearized(config, seed=1))
-    monkeypatch.setattr(tasks, "_posterior", lambda bundle, digest: posterior)
+    monkeypatch.setattr(tasks, "loaded", lambda bundle, digest: posterior)
     partition = source.partitions(12)[0]
     asked = replace(job, n_draws=256, certify=True)
     table = made(source, partition, asked)
-    monkeypatch.setattr(tasks, "_posterior", lambda bundle, digest: replace(posterior, linearized=None))
+    monkeypatch.setattr(tasks, "loaded", lambda bundle, digest: replace(posterior, linearized=None))
     plain = made(source, partition, asked)
     linearized, means, efficiency = (np.asarray(table.column(name)) for name in ("linearized", "mag_mean", "ess_fraction"))
     assert set(linearized) == {0, 1}
@@ -163,7 +163,7 @@ def test_rows_that_fail_get_the_linearised_posterior_and_say_so(job, source, sma
 
 
 def test_catalogs_of_an_ensemble_say_where_its_members_contradict_each_other(job, source, small_ensemble, monkeypatch):
-    monkeypatch.setattr(tasks, "_posterior", lambda bundle, digest: small_ensemble)
+    monkeypatch.setattr(tasks, "loaded", lambda bundle, digest: small_ensemble)
     partition = source.partitions(12)[0]
     table = made(source, partition, job)
     assert "mutual information" in table.schema.field("disagreement").metadata[b"description"].decode()
