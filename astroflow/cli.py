@@ -186,7 +186,7 @@ def infer(
 
 @app.command()
 def plan(
-    catalog: Annotated[str, typer.Argument(help="Data-source recipe: one of catalogs/, by path or name; some of its rows are read.")],
+    catalog: Annotated[str, typer.Argument(help="Data-source recipe: one of catalogs/, by path or name.")],
     bundle: Bundle,
     rows: Annotated[
         float | None, typer.Option(min=1, help="Rows of the run, as 2e10; the catalog's otherwise.", show_default=False)

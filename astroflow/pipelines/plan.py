@@ -1,8 +1,8 @@
 """`astroflow plan`: what a catalog run will cost, before anybody submits it.
 
-Everything is measured here and now, on rows of the catalog itself: how long one core takes to read, infer and write a row, how many bytes go in and
-out, how long a worker takes to be ready, and how many tasks a second a Dask scheduler hands out. The rest is arithmetic, and the
-assumptions in it are printed with the result.
+Everything is measured here and now, on rows of the catalog itself: how long one core takes to read, infer and write a row, how many bytes
+go in and out, how long a worker takes to be ready, and how many tasks a second a Dask scheduler hands out. The rest is arithmetic, and
+the assumptions in it are printed with the result.
 """
 
 __all__ = ["Plan", "Rates", "measure", "plan"]
@@ -30,6 +30,8 @@ from astroflow.pipelines.tasks import InferenceJob, infer_rows, prepare_worker
 MEASURED_ROWS, LEAST_SECONDS = 512, 3.0
 """Rows are measured in blocks of so many until so much time has gone by: shorter spans scatter."""
 TASKS = 300
+BUSY = 0.5
+"""A scheduler that is busy for a larger share of the time makes workers wait."""
 FILL = 0.5
 """Share of the most rows that a HEALPix partition has on average: one that is split leaves four, each between a quarter full and full."""
 
@@ -44,6 +46,8 @@ class Rates:
     bytes_in: float
     """Pixels of the cutouts: values, noise and masks."""
     bytes_out: float
+    file_bytes: float
+    """A file's without any row: what its columns mean."""
     start_seconds: float
     """A worker's: importing, loading the bundle, compiling."""
     task_seconds: float
@@ -72,6 +76,11 @@ class Plan:
     def tasks(self) -> int:
         """Partitions, each a task and a file."""
         return max(1, round(self.rows / (self.rows_per_partition * FILL)))
+
+    @property
+    def bytes_out(self) -> float:
+        """What is written."""
+        return self.rows * self.rates.bytes_out + self.tasks * self.rates.file_bytes
 
     @property
     def core_hours(self) -> float:
@@ -106,8 +115,9 @@ class Plan:
             f"  {self.tasks:,} tasks of at most {self.rows_per_partition:,} rows; the scheduler is busy for {_time(self.scheduler_hours)} "
             f"({busy:.1%} of the time)",
             f"  {_bytes(self.rows * rates.bytes_in)} in ({_bytes(rates.bytes_in * workers / rates.row_seconds)}/s while it lasts), "
-            f"{_bytes(self.rows * rates.bytes_out)} out",
+            f"{_bytes(self.bytes_out)} out",
             *(f"assumed: {text}" for text in self.assumptions()),
+            *(f"advice: {text}" for text in self.advice()),
         ]
 
     def assumptions(self) -> list[str]:
@@ -117,8 +127,15 @@ class Plan:
             "storage gives the bytes above as fast as they are asked for; pixels count as they are in memory, uncompressed",
             f"partitions are {FILL:.0%} full on average, as pixels are split in four",
         ]
-        if self.tasks < 3 * self.nodes * self.cores:
-            told.append(f"{self.nodes * self.cores:,} workers share {self.tasks:,} tasks unevenly: give smaller --rows-per-partition")
+        return told
+
+    def advice(self) -> list[str]:
+        """Return what to change, where the run would waste what it has."""
+        told, workers = [], self.nodes * self.cores
+        if self.tasks < 3 * workers:
+            told.append(f"{workers:,} workers share {self.tasks:,} tasks unevenly: give smaller --rows-per-partition")
+        if self.scheduler_hours > BUSY * self.wall_hours:
+            told.append("the scheduler is so busy that workers wait for it: give larger --rows-per-partition")
         return told
 
     def numbers(self) -> dict[str, Any]:
@@ -126,7 +143,8 @@ class Plan:
         return {
             "rates": asdict(self.rates), "rows": self.rows, "nodes": self.nodes, "cores": self.cores, "tasks": self.tasks,
             "core_hours": self.core_hours, "wall_hours": self.wall_hours, "scheduler_hours": self.scheduler_hours,
-            "bytes_in": self.rows * self.rates.bytes_in, "bytes_out": self.rows * self.rates.bytes_out, "assumptions": self.assumptions(),
+            "bytes_in": self.rows * self.rates.bytes_in, "bytes_out": self.bytes_out, "assumptions": self.assumptions(),
+            "advice": self.advice(),
         }  # fmt: skip
 
 
@@ -199,7 +217,7 @@ def measure(source: Source, job: InferenceJob) -> Rates:
     infer_rows(source.only(first), first, job)
     start = time.perf_counter() - begin
     spent = dict.fromkeys(("read", "infer", "write"), 0.0)
-    rows, bytes_in, bytes_out = 0, 0, 0
+    rows, bytes_in, bytes_out, empty = 0, 0, 0, 0
     side = _side(job)
     while sum(spent.values()) < LEAST_SECONDS:
         partition = next(blocks)
@@ -217,18 +235,19 @@ def measure(source: Source, job: InferenceJob) -> Rates:
         spent["write"] += time.perf_counter() - clock
         spent["read"] += read
         spent["infer"] += max(inferred - read, 0.0)
-        rows, bytes_out = rows + len(partition), bytes_out + receipt.bytes
+        empty = len(parquet_bytes(table.slice(0, 0)))
+        rows, bytes_out = rows + len(partition), bytes_out + receipt.bytes - empty
     per_row = {f"{what}_seconds": seconds / rows for what, seconds in spent.items()}
     return Rates(
-        **per_row, bytes_in=bytes_in / rows, bytes_out=bytes_out / rows, start_seconds=start, task_seconds=_task_seconds(), rows=rows
+        **per_row, bytes_in=bytes_in / rows, bytes_out=bytes_out / rows, file_bytes=empty, start_seconds=start,
+        task_seconds=_task_seconds(), rows=rows,
     )  # fmt: skip
 
 
 def _blocks(source: Source) -> Iterator[Partition]:
     """Yield blocks of rows, without end."""
     while True:
-        for partition in source.partitions(MEASURED_ROWS):
-            yield partition
+        yield from source.partitions(MEASURED_ROWS)
 
 
 def _side(job: InferenceJob) -> int:
