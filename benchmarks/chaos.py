@@ -71,13 +71,22 @@ class Cluster:
             self.stop()
             file = self.folder / "scheduler.json"
             file.unlink(missing_ok=True)
-            here = ["--host", "127.0.0.1", "--no-dashboard"]
-            self._start("scheduler", "--port", "0", "--scheduler-file", file, *here)
+            self._start("scheduler", "--port", "0", "--scheduler-file", file, "--host", "127.0.0.1", "--no-dashboard")
             while not file.exists() or not file.read_text():
                 time.sleep(0.1)
             self.address = json.loads(file.read_text())["address"]
-            self._start("worker", self.address, "--nworkers", "2", "--nthreads", "1", "--death-timeout", "10", *here)
+            self._start_workers()
         return self.address
+
+    def mend(self) -> None:
+        """Start workers again if those who watch over them have died too, as a batch system would: a scheduler waits for them for ever."""
+        if self.processes[0].poll() is None and self.processes[1].poll() is not None:
+            self.processes.pop()
+            self._start_workers()
+
+    def _start_workers(self) -> None:
+        options = ["--nworkers", "2", "--nthreads", "1", "--death-timeout", "10", "--host", "127.0.0.1", "--no-dashboard"]
+        self._start("worker", self.address, *options)
 
     def _start(self, *words: Any) -> None:
         self.processes.append(
@@ -225,7 +234,10 @@ def disturbed_run(seed: int, folder: Path, survey: Path, bundle: Path, cluster: 
             driver = subprocess.Popen(command(recipe, bundle, out, cluster.ready()), stdout=log, stderr=log)
             if start == 0:
                 disturb(what, chance, calm["seconds"], cluster, driver, recipe, disk)
-            codes.append(ENDED.get(driver.wait(), str(driver.returncode)))
+            while driver.poll() is None:
+                time.sleep(0.5)
+                cluster.mend()
+            codes.append(ENDED.get(driver.returncode, str(driver.returncode)))
             if codes[-1] == "done":
                 break
     unexpected = set(codes) - set(ENDED.values())

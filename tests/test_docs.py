@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import shlex
 import sys
 import tomllib
 from contextlib import nullcontext
@@ -157,6 +158,36 @@ def test_the_quickstart_makes_the_training_set_that_the_demo_makes():
     (n, seed) = re.search(r"simulate demo_survey --n (\d+) --seed (\d+)", (DOCS / "quickstart.md").read_text()).groups()
     assert int(n) == yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())["simulations"]["n"]
     assert int(seed) == yaml.safe_load((ROOT / "pipelines" / "demo.yaml").read_text())["train"]["seed"]
+
+
+def commands():
+    """Every `astroflow` command of the documents, as words."""
+    for path in [*sorted(DOCS.glob("*.md")), *sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("*/README.md"))]:
+        for language, code in BLOCK.findall(path.read_text()):
+            if language == "sh":
+                for line in code.replace("\\\n", " ").splitlines():
+                    words = shlex.split(line, comments=True)
+                    if words and Path(words[0]).name == "astroflow":
+                        yield path.name, words[1:]
+
+
+def test_commands_have_the_options_that_documents_give_them():
+    import typer.main
+
+    from astroflow.cli import app
+
+    known, found = typer.main.get_command(app).commands, list(commands())
+    assert len(found) > 10
+    for name, (command, *words) in found:
+        known[command].make_context(command, words, resilient_parsing=False)
+        assert known[command].name == command, name
+
+
+def test_the_recipe_of_clusters_is_one():
+    from astroflow.pipelines.clusters import parse_cluster
+
+    (recipe,) = (yaml.safe_load(code) for language, code in blocks("clusters.md") if language == "yaml")
+    assert parse_cluster(recipe).jobs == 20
 
 
 def named_tests(document):
