@@ -151,6 +151,7 @@ def infer(
     draws: Annotated[int, typer.Option(help="Posterior draws per object.")] = 256,
     seed: Seed = 0,
     samples: Annotated[bool, typer.Option("--samples", help="Write the draws as well.")] = False,
+    contexts: Annotated[bool, typer.Option("--contexts", help="Keep what draws are made from, for redraw.")] = False,
     certify: Annotated[bool, typer.Option("--certify", help="Weigh the draws by the exact likelihood: two verdicts for each row.")] = False,
     refine: Annotated[bool, typer.Option("--refine", help="Refine rows whose draws fail the certificate; needs --certify.")] = False,
     refine_budget: Annotated[int, typer.Option(min=1, help="Most evaluations of the likelihood that refining a row may take.")] = 20_000,
@@ -169,7 +170,7 @@ def infer(
     from astroflow.pipelines.infer import infer as run_infer
 
     result = run_infer(
-        catalog, bundle=bundle, out=out, n_draws=draws, seed=seed, keep_samples=samples, certify=certify,
+        catalog, bundle=bundle, out=out, n_draws=draws, seed=seed, keep_samples=samples, keep_contexts=contexts, certify=certify,
         refine_budget=refine_budget if refine else 0, rows_per_partition=rows_per_partition, scheduler=scheduler, workers=workers,
     )  # fmt: skip
     _say(result.tally.lines())
@@ -318,6 +319,30 @@ def verify(
     facts = run_verify(out, against)
     _say([f"{facts['rows']} rows, each input row once, all by bundle {facts['bundle'][:12]}"])
     _result([out / "catalog"], facts, as_json)
+
+
+@app.command()
+def redraw(
+    out: Annotated[Path, typer.Argument(help="Output folder of infer --contexts.")],
+    to: Annotated[Path, typer.Option("--to", help="Parquet file for the draws.", show_default=False)],
+    ids: Annotated[str | None, typer.Option(help="Of which rows, with commas between; all otherwise.", show_default=False)] = None,
+    ids_file: Annotated[Path | None, typer.Option(help="A file with an id on each line, instead.", show_default=False)] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of each.")] = 1000,
+    seed: Annotated[int | None, typer.Option(min=0, help="The run's if not given: then its draws come first.", show_default=False)] = None,
+    bundle: Annotated[Path | None, typer.Option(help="The run's bundle, if it has been moved.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw again from posteriors of a finished catalog, without its images."""
+    if ids is not None and ids_file is not None:
+        raise ConfigError("give --ids or --ids-file, not both")
+    _load_tensorflow()
+    from astroflow.pipelines.redraw import read_ids, write_draws
+    from astroflow.pipelines.redraw import redraw as run_redraw
+
+    wanted = read_ids(ids_file) if ids_file is not None else None if ids is None else ids.split(",")
+    found = run_redraw(out, ids=wanted, n_draws=draws, seed=seed, bundle=bundle)
+    write_draws(found, to)
+    _result([to], {"rows": len(found.ids), "draws": draws, "without": int((found.counts == 0).sum())}, as_json)
 
 
 @app.command()

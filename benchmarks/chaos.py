@@ -159,6 +159,7 @@ def parts(out: Path) -> dict[str, str]:
 def small_disk(folder: Path) -> Iterator[Path | None]:
     """Yield a folder on a disk of its own, or None where nothing can be mounted."""
     folder.mkdir(exist_ok=True)
+    subprocess.run(["umount", "-l", str(folder)], capture_output=True)  # what a killed run has left
     options = ["-t", "tmpfs", "-o", f"size={DISK_MEGABYTES}m", "tmpfs", str(folder)]
     if subprocess.run(["mount", *options], capture_output=True).returncode != 0:
         yield None

@@ -65,6 +65,7 @@ def test_the_commands():
         "noise-correlation",
         "plan",
         "query",
+        "redraw",
         "run",
         "simulate",
         "train",

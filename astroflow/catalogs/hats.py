@@ -101,7 +101,7 @@ def write_hats(
     created : datetime
         When the catalog was made, with its time zone.
     default_columns : sequence of str, optional
-        Columns that LSDB loads unless asked for others; the spatial index always comes with them. Left out, all but the draws.
+        Columns that LSDB loads unless asked for others; the spatial index always comes with them. Left out, all but draws and vectors.
     facts : mapping of str to str, optional
         More properties: ``obs_title``, ``prov_progenitor``, or any of our own, which begin with ``astroflow_``.
 
@@ -117,7 +117,7 @@ def write_hats(
     if not ordered:
         raise ValueError("a HATS catalog has at least one part")
     if default_columns is None:
-        default_columns = [field.name for field in schema if field.name != HEALPIX.name and not pa.types.is_struct(field.type)]
+        default_columns = [field.name for field in schema if field.name != HEALPIX.name and not pa.types.is_nested(field.type)]
     absent = sorted(set(default_columns) - set(schema.names))
     if absent:
         raise ValueError(f"default columns are not in the schema: {', '.join(absent)}")

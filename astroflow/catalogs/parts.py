@@ -42,6 +42,8 @@ def _encodings(schema: "pa.Schema") -> dict[str, Any]:
             encodings[field.name] = "DELTA_BINARY_PACKED"
         elif pa.types.is_floating(field.type):
             encodings[field.name] = "BYTE_STREAM_SPLIT"
+        elif pa.types.is_list(field.type):
+            encodings[f"{field.name}.list.element"] = "BYTE_STREAM_SPLIT"
         elif pa.types.is_struct(field.type):
             encodings |= {f"{field.name}.{draws.name}.list.element": "BYTE_STREAM_SPLIT" for draws in field.type}
         else:

@@ -35,7 +35,7 @@ class OutputColumn(NamedTuple):
 
     name: str
     type: str
-    """Arrow type: int64, int32, int8, float64, float32, string, or samples."""
+    """Arrow type: int64, int32, int8, float64, float32, string, halves or floats (lists of one length), or samples."""
     unit: str
     """Astropy unit string; empty for none."""
     ucd: str
@@ -103,6 +103,16 @@ ENSEMBLE = (
 )
 """Columns of posteriors that are mixtures of several networks."""
 
+KEPT = (
+    OutputColumn("frame_dx_arcsec", "float32", "arcsec", "", "Middle of the network's frame less the object's position, along +x"),
+    OutputColumn("frame_dy_arcsec", "float32", "arcsec", "", "Middle of the network's frame less the object's position, along +y"),
+    OutputColumn("context", "halves", "", "", "The network's context vector: with id and seed it makes draws again (`astroflow redraw`)"),
+    OutputColumn("fit", "floats", "", "", "The linearised fit's part in draws: its summary, then the factor of its inverse covariance"),
+)
+"""Columns of `posteriors.kept.Kept`, from which draws can be made again."""
+
+DRAWS_REFINED = OutputColumn("draws_refined", "samples", "", "", "Draws of refined rows, which are not made again: a list per parameter")
+
 REFINED = (
     OutputColumn(
         "refined", "int8", "", "meta.code", "1 resampled, 2 drawn anew and resampled; amortized draws: 0 tried in vain, -1 not tried"
@@ -122,6 +132,7 @@ def posterior_columns(
     ensemble: bool = False,
     certified: bool = False,
     refined: bool = False,
+    kept: bool = False,
 ) -> list[OutputColumn]:
     """Describe the columns of a posterior catalog, in their order.
 
@@ -141,6 +152,8 @@ def posterior_columns(
         Add the columns of certificates.
     refined : bool
         Add those that say how rows were refined.
+    kept : bool
+        Add those from which draws can be made again.
     """
     columns = [HEALPIX] if healpix else []
     columns += [
@@ -196,6 +209,8 @@ def posterior_columns(
     columns += ENSEMBLE if ensemble else ()
     columns += CERTIFICATE if certified else ()
     columns += REFINED if refined else ()
+    if kept:
+        columns += [*KEPT, DRAWS_REFINED] if refined else KEPT
     if samples:
         columns.append(OutputColumn("samples", "samples", "", "", "Posterior draws, one list per parameter"))
     return columns

@@ -5,7 +5,7 @@ astropy understand (the VOParquet convention). A row that could not be used is t
 null is never a NaN, a zero or a fill value.
 """
 
-__all__ = ["RowInfo", "build_posterior_table", "read_posterior_catalog"]
+__all__ = ["RowInfo", "build_posterior_table", "read_posterior_catalog", "samples_array", "samples_of", "vectors_of"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +27,10 @@ from astroflow.types import Array
 if TYPE_CHECKING:
     import pyarrow as pa
     from astropy.table import Table
+
+
+LISTS = {"halves": np.float16, "floats": np.float32}
+"""Columns that hold a vector in each row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,7 @@ def build_posterior_table(
     n = len(ids)
     columns = posterior_columns(
         parameters, healpix=healpix is not None, string_ids=ids.dtype.kind == "U", samples=samples is not None,
-        ensemble="disagreement" in summary, certified="ess_fraction" in summary, refined="refined" in summary,
+        ensemble="disagreement" in summary, certified="ess_fraction" in summary, refined="refined" in summary, kept="context" in summary,
     )  # fmt: skip
     unusable = (np.asarray(rows.flags, np.int64) & UNUSABLE) != 0
     given: dict[str, Any] = {
@@ -105,8 +109,11 @@ def build_posterior_table(
         raise ValueError(f"`summary` lacks {len(missing)} columns: {', '.join(missing[:5])}")
     arrays, fields = [], []
     for column in columns:
-        if column.type == "samples" and samples is not None:
-            array = _samples_array(samples, parameters, unusable)
+        if column.type == "samples":
+            draws, absent = (np.asarray(samples), unusable) if column.name == "samples" else _refined_draws(summary)
+            array = samples_array(draws, parameters, absent)
+        elif column.type in LISTS:
+            array = _lists_array(np.asarray(judged[column.name]), column.type, unusable)
         else:
             values = np.asarray(given[column.name] if column.name in given else judged.get(column.name, np.full(n, np.nan)))
             if values.shape != (n,):
@@ -161,8 +168,11 @@ def read_posterior_catalog(path: str | Path) -> "Table":
         column = arrow.column(field.name)
         about = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
         if pa.types.is_struct(field.type):
-            for name, draws in _samples_of(column).items():
-                table[f"samples_{name}"] = draws
+            for name, draws in samples_of(column).items():
+                table[f"{field.name}_{name}"] = draws
+            continue
+        if pa.types.is_list(field.type):
+            table[field.name] = vectors_of(column)
             continue
         null = np.asarray(column.is_null())
         filled = column.fill_null("" if pa.types.is_string(field.type) else pa.scalar(0, field.type)) if null.any() else column
@@ -181,7 +191,24 @@ def _array(values: Array, null: Array, kind: str) -> "pa.Array":
     return pa.array(np.where(null, 0, values).astype(kind), mask=null)
 
 
-def _samples_array(samples: Array, parameters: Parameters, unusable: Array) -> "pa.Array":
+def _refined_draws(summary: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Return draws, and of which rows they are none that were refined."""
+    return summary["draws_refined"], np.asarray(summary["refined"]) < 1
+
+
+def _lists_array(values: Array, kind: str, unusable: Array) -> "pa.Array":
+    """Return vectors as lists of one length, null where they are not finite or of unusable rows."""
+    import pyarrow as pa
+
+    values = values.astype(LISTS[kind])
+    absent = unusable | ~np.isfinite(values).all(1) | (values.shape[1] == 0)
+    flat = pa.array(np.where(absent[:, None], 0, values).astype(LISTS[kind]).ravel())
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=pa.array(absent))
+
+
+def samples_array(samples: Array, parameters: Parameters, unusable: Array) -> "pa.Array":
+    """Return draws ``(N, S, P)`` as a list for each parameter, null where unusable."""
     import pyarrow as pa
 
     n, draws, _ = samples.shape
@@ -194,7 +221,18 @@ def _samples_array(samples: Array, parameters: Parameters, unusable: Array) -> "
     return pa.StructArray.from_arrays(lists, fields=fields, mask=pa.array(unusable))
 
 
-def _samples_of(column: Any) -> dict[str, Array]:
+def vectors_of(column: "pa.ChunkedArray") -> Array:
+    """Return a column of lists of one length as ``(N, W)``, NaN where there is none."""
+    known = ~np.asarray(column.is_null())
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    width = flat.size // max(int(known.sum()), 1)
+    values = np.full((len(column), width), np.nan, flat.dtype)
+    values[known] = flat.reshape(-1, width) if width else 0
+    return values
+
+
+def samples_of(column: Any) -> dict[str, Array]:
+    """Return what `samples_array` was made of: ``(N, S)`` by parameter, NaN where there are none."""
     rows = column.to_pylist()
     draws = max((len(next(iter(row.values()))) for row in rows if row is not None), default=0)
     names = [field.name for field in column.type]

@@ -9,13 +9,14 @@ import numpy as np
 
 from astroflow.catalogs.hats import write_hats
 from astroflow.catalogs.parts import parquet_bytes, part_files
-from astroflow.catalogs.posterior_columns import posterior_columns
+from astroflow.catalogs.posterior_columns import KEPT, posterior_columns
 from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table
 from astroflow.catalogs.sources import Partition, Source
 from astroflow.errors import IncompleteError, OutputError
 from astroflow.pipelines.ledger import Receipt
 from astroflow.pipelines.tally import Tally
 from astroflow.pipelines.tasks import InferenceJob
+from astroflow.types import Array
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,8 +77,12 @@ def _without_rows(source: Source, posterior: "Posterior", job: InferenceJob) -> 
     described = posterior_columns(
         posterior.parameters, ensemble=isinstance(posterior.estimator, Ensemble), certified=job.certify, refined=job.refine_budget > 0
     )
+    summary: dict[str, Array] = dict.fromkeys((column.name for column in described), nothing)
+    draws = np.zeros((0, job.n_draws, len(posterior.parameters)), np.float32)
+    if job.keep_contexts:
+        summary |= {column.name: nothing for column in KEPT if column.type == "float32"}
+        summary |= {"context": np.zeros((0, 0)), "fit": np.zeros((0, 0)), "draws_refined": draws}
     return build_posterior_table(
-        posterior.parameters, info, dict.fromkeys((column.name for column in described), nothing), bundle=job.digest,
-        samples=np.zeros((0, job.n_draws, len(posterior.parameters)), np.float32) if job.keep_samples else None,
+        posterior.parameters, info, summary, bundle=job.digest, samples=draws if job.keep_samples else None,
         healpix=np.zeros(0, np.int64) if job.by_sky else None, information=job.information,
     )  # fmt: skip

@@ -61,6 +61,7 @@ def infer(
     n_draws: int = 256,
     seed: int = 0,
     keep_samples: bool = False,
+    keep_contexts: bool = False,
     certify: bool = False,
     refine_budget: int = 0,
     rows_per_partition: int | None = None,
@@ -83,6 +84,8 @@ def infer(
         With an object's id it fixes its draws.
     keep_samples : bool
         Write the draws as well.
+    keep_contexts : bool
+        Keep what draws are made from, some hundred bytes a row, so that `redraw` can make any number of them later.
     certify : bool
         Weigh the draws by the exact likelihood and test residuals: more columns, and the flags `INFERENCE_POOR` and `MODEL_POOR`.
     refine_budget : int
@@ -119,7 +122,8 @@ def infer(
     if gaps:
         raise ConfigError(f"--refine: the likelihood does not follow {'; '.join(gaps)}, so refined error bars would be too small")
     options: dict[str, Any] = {
-        "n_draws": n_draws, "seed": seed, "keep_samples": keep_samples, "certify": certify, "refine_budget": refine_budget,
+        "n_draws": n_draws, "seed": seed, "keep_samples": keep_samples, "keep_contexts": keep_contexts, "certify": certify,
+        "refine_budget": refine_budget,
         "by_sky": bool(np.isfinite(source.positions().ra).any()),
     }  # fmt: skip
     size = rows_per_partition or default_partition(source.n_rows, certify)
@@ -129,7 +133,7 @@ def infer(
     }  # fmt: skip
     partitions = source.partitions(size, by_sky=options["by_sky"])
     files = [source.files(partition) for partition in partitions]
-    claim(out, asked, (path for paths in files for path in paths), seed)
+    claim(out, asked, (path for paths in files for path in paths), seed, bundle)
     with locked(out):
         ledger = Ledger(out, fingerprint(asked))
         job = InferenceJob(

@@ -4,7 +4,7 @@
 fingerprint, which every receipt carries. ``inputs.json`` holds the state of the files when the run was planned.
 """
 
-__all__ = ["claim", "fingerprint", "ids_digest", "recorded_inputs", "recorded_run"]
+__all__ = ["claim", "fingerprint", "ids_digest", "recorded_bundle", "recorded_inputs", "recorded_run"]
 
 import hashlib
 import json
@@ -49,6 +49,11 @@ def recorded_run(out: Path) -> dict[str, Any] | None:
     return found
 
 
+def recorded_bundle(out: Path) -> Path:
+    """Return where the bundle of the run in a folder lay when it began."""
+    return Path(json.loads((out / "run.json").read_text(encoding="utf-8"))["bundle_path"])
+
+
 def recorded_inputs(out: Path) -> dict[str, FileState]:
     """Return the state that input files had when the run in a folder was planned.
 
@@ -64,8 +69,21 @@ def recorded_inputs(out: Path) -> dict[str, FileState]:
         raise InputError(f"{out / 'inputs.json'} is not a record of input files ({error!r}); give another --out") from None
 
 
-def claim(out: Path, asked: dict[str, Any], files: Iterable[str], seed: int) -> None:
+def claim(out: Path, asked: dict[str, Any], files: Iterable[str], seed: int, bundle: Path) -> None:
     """Make an output folder a run's, or find that it is already.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+    asked : dict
+        What the run is known by.
+    files : iterable of str
+        Input files whose state is noted.
+    seed : int
+        Of all random draws.
+    bundle : Path
+        Where the bundle lies, which is noted, but is no part of what the run is.
 
     Raises
     ------
@@ -85,4 +103,4 @@ def claim(out: Path, asked: dict[str, Any], files: Iterable[str], seed: int) -> 
         raise OutputError(f"{out} is not empty and holds no inference run; give another --out")
     # first, so that a run that has a record has this one too
     write_json(out / "inputs.json", file_states(files))
-    write_json(out / "run.json", {"asked": asked, **provenance(asked["catalog"], seed)})
+    write_json(out / "run.json", {"asked": asked, "bundle_path": str(bundle.resolve()), **provenance(asked["catalog"], seed)})

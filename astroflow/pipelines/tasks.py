@@ -31,6 +31,7 @@ from astroflow.pipelines.tally import Tally
 from astroflow.posteriors.exact.certificate import Verdict
 from astroflow.posteriors.exact.certify import recertified
 from astroflow.posteriors.flags import Flag
+from astroflow.posteriors.kept import Kept
 from astroflow.sims.recipe import simulator_from_data
 from astroflow.sims.simulator import Simulator
 from astroflow.training.training_set import TrainingSet
@@ -54,7 +55,7 @@ class InferenceJob:
 
     `bundle` and `digest` name the posterior, `ledger` keeps parts; with `certify`, rows get certificates from as many draws, and those that
     fail are refined with at most `refine_budget` evaluations of the likelihood each, unless that is 0. With `by_sky`, the catalog is a HATS
-    catalog, whose rows have an index on the sky.
+    catalog, whose rows have an index on the sky. With `keep_contexts`, rows keep what draws can be made again from.
     """
 
     bundle: str
@@ -66,6 +67,7 @@ class InferenceJob:
     certify: bool = False
     refine_budget: int = 0
     by_sky: bool = False
+    keep_contexts: bool = False
     information: dict[str, str] = field(default_factory=dict)
 
 
@@ -213,7 +215,7 @@ def infer_rows(source: Source, partition: Partition, job: InferenceJob, crashed:
     for start in range(0, len(partition), at_once):
         block = list(itertools.islice(cutouts, at_once))
         rows = slice(start, start + len(block))
-        encoded = posterior.encode(block)
+        encoded = posterior.encode(block, halved=job.keep_contexts)
         marks = np.zeros(len(block), np.int64)
         if job.certify:
             encoded, certificate = posterior.sharpen(encoded, posterior.certify(encoded, job.n_draws, job.seed), job.n_draws, job.seed)
@@ -225,11 +227,14 @@ def infer_rows(source: Source, partition: Partition, job: InferenceJob, crashed:
             if job.refine_budget:
                 refined = posterior.refine(encoded, job.n_draws, job.seed, job.refine_budget, certificate.inference == Verdict.FAILED)
                 draws, judged = refined.draws, judged | refined.columns(certificate)
+                if job.keep_contexts:
+                    judged["draws_refined"] = draws
                 certificate = recertified(posterior, encoded, certificate, refined)
             judged |= certificate.columns()
             marks = certificate.flags()
         columns, flags = posterior.summary_columns(encoded, draws)
         columns |= judged
+        columns |= Kept.columns(encoded) if job.keep_contexts else {}
         flags |= marks
         zero_points = np.array([cutout.zero_point for cutout in block])
         columns |= summarize_derived(draws, posterior.parameters, zero_points, _rows_of(frame, rows))

@@ -31,6 +31,21 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.context)
 
+    @property
+    def ids(self) -> Array:
+        """The objects' ids ``(N,)``."""
+        return self.framed.stamps.ids
+
+    @property
+    def usable(self) -> Array:
+        """Which rows have a posterior ``(N,)``."""
+        return self.framed.usable
+
+    @property
+    def shift_arcsec(self) -> Array:
+        """The frame's centre less the asked position ``(N, 2)``."""
+        return self.framed.shift_arcsec
+
     def __getitem__(self, rows: Array) -> "Encoded":
         """Select rows by an array of positions."""
         framed = self.framed[rows]

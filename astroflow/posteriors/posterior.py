@@ -25,6 +25,7 @@ from astroflow.posteriors.flags import Flag, quality
 from astroflow.posteriors.framing import Framed, frame
 from astroflow.posteriors.gate import log_mixture
 from astroflow.posteriors.inputs import network_inputs
+from astroflow.posteriors.kept import Kept, rounded
 from astroflow.posteriors.linearized import Linearization, LinearizedStage
 from astroflow.posteriors.summary import leans_on_bound, summarize_draws
 from astroflow.randomness import standard_normals
@@ -68,7 +69,7 @@ class Posterior:
     noise_correlation: Array | None = None
     """``(L, L)`` correlation of native pixels' noise in training, which stamps that state none are taken to have; None: independent."""
 
-    def encode(self, stamps: Stamps | Sequence[Cutout], least_snr: float | None = None) -> Encoded:
+    def encode(self, stamps: Stamps | Sequence[Cutout], least_snr: float | None = None, *, halved: bool = False) -> Encoded:
         """Frame and encode stamps or cutouts, once.
 
         Parameters
@@ -77,6 +78,8 @@ class Posterior:
             The observations.
         least_snr : float, optional
             Estimated S/N from which rows are fitted for the linearised posterior; the bundle's own choice unless given, infinite for none.
+        halved : bool
+            Round contexts to half precision, as catalogs keep them (`Kept`), before anything is made of them.
 
         Raises
         ------
@@ -89,6 +92,7 @@ class Posterior:
         flags = framed.flags | np.where(framed.usable, self.familiarity.flags(framed.stamps, context, framed.measured_psfs), 0)
         flags |= np.where(framed.usable, unfamiliar_correlation(framed.stamps, self.noise_correlation), 0)
         flags |= np.where(framed.usable & (snr < LOW_SNR), int(Flag.LOW_SNR), 0)
+        context = rounded(context) if halved else context
         fits, fitted = self._fit(framed, context, snr, least_snr)
         return Encoded(
             framed=framed, context=context, snr=np.where(framed.usable, snr, np.nan), flags=flags, fitted=fitted, fits=fits,
@@ -126,13 +130,13 @@ class Posterior:
         wanted[rows[~fits.converged]] = False
         return (fits[fits.converged] if fits.converged.any() else None), wanted
 
-    def sample(self, stamps: Stamps | Sequence[Cutout] | Encoded, n_draws: int = 1000, seed: int = 0) -> Array:
+    def sample(self, stamps: Stamps | Sequence[Cutout] | Encoded | Kept, n_draws: int = 1000, seed: int = 0) -> Array:
         """Draw from the posterior of each stamp.
 
         Parameters
         ----------
-        stamps : Stamps, sequence of Cutout, or Encoded
-            The observations.
+        stamps : Stamps, sequence of Cutout, Encoded, or Kept
+            The observations, or what has been kept of them.
         n_draws : int
             Draws per object, S.
         seed : int
@@ -145,19 +149,19 @@ class Posterior:
         """
         if n_draws < 1:
             raise InputError(f"`n_draws` must be at least 1; got {n_draws}")
-        encoded = self._encoded(stamps)
+        encoded = stamps if isinstance(stamps, Kept) else self._encoded(stamps)
         return self.unframed(self.frame_draws(encoded, n_draws, seed), encoded)
 
-    def unframed(self, theta: Array, encoded: Encoded) -> Array:
+    def unframed(self, theta: Array, encoded: Encoded | Kept) -> Array:
         """Return parameters ``(N, S, P)`` of the frame with offsets counted from the requested position; NaN for unusable rows."""
         theta = theta.astype(np.float32)
-        theta[..., self._offsets] += encoded.framed.shift_arcsec[:, None, : len(self._offsets)].astype(np.float32)
-        theta[~encoded.framed.usable] = np.nan
+        theta[..., self._offsets] += encoded.shift_arcsec[:, None, : len(self._offsets)].astype(np.float32)
+        theta[~encoded.usable] = np.nan
         return theta
 
-    def frame_draws(self, encoded: Encoded, n_draws: int, seed: int) -> Array:
+    def frame_draws(self, encoded: Encoded | Kept, n_draws: int, seed: int) -> Array:
         """Draw as `sample` does, with offsets counted from the frame's centre and nothing blanked."""
-        noise = standard_normals(seed, "posterior", encoded.framed.stamps.ids, (n_draws, len(self.parameters)))
+        noise = standard_normals(seed, "posterior", encoded.ids, (n_draws, len(self.parameters)))
         plain, draws = ~encoded.fitted, np.empty(noise.shape, np.float32)
         draws[plain] = self.estimator.sample(encoded.context[plain], noise[plain])
         if self.linearized is not None and encoded.fits is not None:
@@ -166,10 +170,10 @@ class Posterior:
             self._mix_in(draws, noise, encoded, self.linearized.share(encoded.fits), seed)
         return draws
 
-    def _mix_in(self, draws: Array, noise: Array, encoded: Encoded, share: Array, seed: int) -> None:
+    def _mix_in(self, draws: Array, noise: Array, encoded: Encoded | Kept, share: Array, seed: int) -> None:
         """Put draws of the network's own ``(N, S, P)`` among those of fitted rows, as many as their `share` says, in place."""
         rows = np.flatnonzero(encoded.fitted)
-        chance = standard_normals(seed, "share", encoded.framed.stamps.ids[rows], noise.shape[1:2])
+        chance = standard_normals(seed, "share", encoded.ids[rows], noise.shape[1:2])
         own = special.ndtr(chance) < share[:, None]
         # they are few, so only as many are drawn as the row with the most wants; which is where in a row depends on that row alone
         places = np.argsort(~own, axis=1, kind="stable")[:, : max(own.sum(1).max(), 1)]

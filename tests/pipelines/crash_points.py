@@ -48,7 +48,7 @@ def make(ledger, place, careful):
 
 
 def run(out, careful):
-    claim(out, ASKED, [__file__], 1)
+    claim(out, ASKED, [__file__], 1, Path("bundle"))
     with locked(out):
         ledger = Ledger(out, fingerprint(ASKED))
         names = [f"part-{place:05d}.parquet" for place in range(PARTS)]

@@ -78,7 +78,20 @@ def test_verify_counts_what_infer_did(inferred, small_posterior):
     assert facts["parts"] == len(files) == len(list((inferred / "ledger").iterdir())) > 3
     record = json.loads((inferred / "run.json").read_text())
     assert record["asked"]["seed"] == 9
-    assert set(record) == {"asked", "recipe", "seed", "versions", "git_revision", "command"}
+    assert set(record) == {"asked", "bundle_path", "recipe", "seed", "versions", "git_revision", "command"}
+
+
+def test_a_finished_run_is_a_valid_hats_catalog_of_the_rows_that_have_a_position(inferred, survey):
+    from hats import read_hats
+    from hats.io.validation import is_valid_catalog
+
+    assert is_valid_catalog(inferred / "catalog", strict=True)
+    placed = np.isfinite(np.asarray(parquet.read_table(survey.catalog)["ra"])).sum()
+    catalog = read_hats(inferred / "catalog")
+    assert catalog.catalog_info.total_rows == placed < 60
+    assert catalog.catalog_info.astroflow_bundle == json.loads((inferred / "run.json").read_text())["asked"]["bundle"]
+    (beside,) = (inferred / "catalog").glob("*.parquet")
+    assert rows_of(beside) == 60 - placed
 
 
 def test_the_catalog_holds_what_the_posterior_says_in_this_process(inferred, survey, small_posterior):
