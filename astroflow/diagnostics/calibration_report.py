@@ -233,6 +233,7 @@ class CalibrationReport:
             "local_c2st": _local_c2st_json(self.local_c2st),
             "conformal": [
                 {
+                    "of": f"central intervals of {self.n_draws} draws by this posterior as it is: not sharpened, refined or reweighted",
                     "by": made.bins.name,
                     "edges": made.bins.edges,
                     "images": made.n_images,

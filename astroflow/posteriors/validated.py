@@ -129,7 +129,8 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _record(digest: str, report: Mapping[str, Any]) -> dict[str, Any]:
     by_snr = next(found for found in report["local"] if found["by"] == BY_SNR)
     names = list(report["names"][:-1])
-    together = next((by_snr["columns"].index(name) for name in TOGETHER if name in by_snr["columns"]), None)
+    columns = by_snr.get("columns", [])  # of before joint regions were measured there are none
+    together = next((columns.index(name) for name in TOGETHER if name in columns), None)
     return {
         "version": VERSION, "bundle": digest, "passed": report["passed"], "complete": report["complete"], "verdict": report["verdict"],
         "simulations": report["images"], "names": names, "edges": by_snr["edges"], "images": by_snr["images"], "levels": by_snr["levels"],

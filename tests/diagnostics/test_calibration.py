@@ -130,6 +130,7 @@ def test_factors_are_in_bins_whose_edges_no_image_has_chosen(problem):
     (first, _) = report.to_json()["conformal"]
     assert first["factor"] == report.conformal[0].factor.tolist()
     assert first["edges"] == [None, 30.0, None]
+    assert first["of"].startswith("central intervals of 200 draws by this posterior as it is")
 
 
 def test_a_joint_posterior_that_is_wrong_somewhere_fails_in_bins_alone(make_problem):

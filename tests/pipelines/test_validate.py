@@ -16,6 +16,8 @@ from astroflow.diagnostics.local_c2st import LocalC2ST
 from astroflow.diagnostics.local_verdict import LocalVerdict
 from astroflow.errors import ConfigError, InputError
 from astroflow.pipelines.validate import summary, validate
+from astroflow.pipelines.validation_page import _verdict
+from astroflow.pipelines.validation_reference import NO_REFERENCE, NOT_COMPARED
 from astroflow.posteriors.bundle import load_posterior
 from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.validated import read_validation
@@ -116,6 +118,20 @@ def test_a_comparison_that_breaks_off_loses_nothing_else(bundle, tmp_path, monke
     assert "RuntimeWarning: exact posteriors could not be compared with" in pages[1][0]
 
 
+@pytest.mark.parametrize(
+    ("reference", "kind", "words"),
+    [
+        (NO_REFERENCE, "good", "Calibrated."),
+        (f"{NOT_COMPARED}a galaxy is too large", "open", "Calibrated, but not compared with exact posteriors."),
+    ],
+)
+def test_a_comparison_that_was_asked_for_and_not_made_is_no_full_pass(reference, kind, words):
+    report = SimpleNamespace(passed=True, complete=True, verdict=["ok   mag"], pit=np.zeros((300, 8)), false_alarm=0.03)
+    text = _verdict(report, reference)
+    assert f'<div class="verdict {kind}"><strong>{words}</strong>' in text
+    assert ("a galaxy is too large" in text) == (kind == "open")
+
+
 def test_warnings_are_counted_and_come_up_once():
     with warnings.catch_warnings(record=True) as seen:
         warnings.resetwarnings()
@@ -153,7 +169,7 @@ def test_what_was_measured_is_attached_to_the_bundle(bundle, validated, small_po
     assert attached.passed == report.passed
     np.testing.assert_array_equal(attached.coverage, report.local[0].coverage[..., : len(report.parameters)])
     np.testing.assert_array_equal(attached.together, report.local[0].coverage[..., report.local[0].names.index("highest density")])
-    assert attached.attempts == ({"seed": 77, "images": len(report.pit), "draws": 64, "passed": report.passed},)
+    assert attached.attempts[0] == {"seed": 77, "images": len(report.pit), "draws": 64, "passed": report.passed}
     assert load_posterior(bundle).digest == small_posterior.digest, "it is no part of the identity"
     assert "never validated" in read_validation(bundle, "another")
 

@@ -38,6 +38,14 @@ def test_regions_of_highest_density_are_told_where_they_are_known(tmp_path):
     assert "together 80%" in read_validation(tmp_path, "abc").line(12.0)
 
 
+def test_a_validation_from_before_joint_regions_is_attached_without(tmp_path):
+    """`astroflow run` does so with the file that it finds."""
+    by_snr = {name: value for name, value in REPORT["local"][1].items() if name != "columns"}
+    attach_validation(tmp_path, "abc", REPORT | {"local": [by_snr]})
+    assert read_validation(tmp_path, "abc").together is None
+    assert "together" not in read_validation(tmp_path, "abc").line(12.0)
+
+
 def test_records_from_before_joint_regions_and_attempts_are_read(root):
     """The checkout's own."""
     folder = root / "benchmarks" / "reference_bundle"
