@@ -1,6 +1,6 @@
 """Which diagnostic catches which fault: a matrix, over many repetitions, of a problem whose posterior is known.
 
-    python -m benchmarks.diagnostic_power                      # 200 repetitions of 1000 images: most of an hour of a core
+    python -m benchmarks.diagnostic_power                      # 200 repetitions of 1000 images: 50 minutes of a core
     python -m benchmarks.diagnostic_power --repetitions 16 --out FILE.json
     python -m benchmarks.diagnostic_power --table              # the table of what is there, in Markdown
 
