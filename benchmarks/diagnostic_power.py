@@ -189,9 +189,9 @@ CATCHES, BLIND, SOME = "catches", "blind", "some"
 EXPECTED: dict[str, str] = {
     # in the order of FAULTS after "exact": x 0.8, x 1.2, shift, swapped, on average, correlations, correlations if faintest, prior
     "ranks (SBC)": "C C C C S B B B",
-    "ranks of functions": "C C C C S C S B",
+    "ranks of functions": "C S C C S C S B",
     "marginal coverage": "C C S C S B B B",
-    "z-scores": "C C C C S B B B",
+    "z-scores": "C S C C S B B B",
     "Mahalanobis ranks": "C C S C S C S B",
     "highest density": "C C S C S C S B",
     "TARP, points anywhere": "S S S C S S S B",
