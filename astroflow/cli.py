@@ -123,7 +123,9 @@ def validate(
     reference: Annotated[
         Path | None,
         typer.Option(
-            help="File of exact posteriors of the same forward model to compare with, about a minute a galaxy.", show_default=False
+            help="File of exact posteriors of the same forward model to compare with: about two minutes of a core for each galaxy, "
+            "shared out over workers.",
+            show_default=False,
         ),
     ] = None,
     scheduler: Scheduler = None,

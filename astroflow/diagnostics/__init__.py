@@ -24,6 +24,7 @@ from astroflow.diagnostics.conformal import Conformal as Conformal
 from astroflow.diagnostics.conformal import conformal_factors as conformal_factors
 from astroflow.diagnostics.coverage import Coverage as Coverage
 from astroflow.diagnostics.coverage import central_coverage as central_coverage
+from astroflow.diagnostics.coverage import region_coverage as region_coverage
 from astroflow.diagnostics.estimated_accuracy import EstimatedAccuracy as EstimatedAccuracy
 from astroflow.diagnostics.estimated_accuracy import estimated_accuracy as estimated_accuracy
 from astroflow.diagnostics.highest_density import density_credibility as density_credibility
@@ -33,6 +34,7 @@ from astroflow.diagnostics.local import Bins as Bins
 from astroflow.diagnostics.local import LocalCalibration as LocalCalibration
 from astroflow.diagnostics.local import Outcome as Outcome
 from astroflow.diagnostics.local import calibrate_locally as calibrate_locally
+from astroflow.diagnostics.local import fixed_bins as fixed_bins
 from astroflow.diagnostics.local import quantile_bins as quantile_bins
 from astroflow.diagnostics.local_c2st import LocalC2ST as LocalC2ST
 from astroflow.diagnostics.local_c2st import local_c2st as local_c2st

@@ -14,14 +14,15 @@ import numpy as np
 from astroflow.diagnostics.accuracy import SNR_EDGES, accuracy
 from astroflow.diagnostics.calibration_report import JOINT, CalibrationReport
 from astroflow.diagnostics.conformal import conformal_factors
-from astroflow.diagnostics.coverage import LEVELS, central_coverage
+from astroflow.diagnostics.coverage import LEVELS, central_coverage, region_coverage
 from astroflow.diagnostics.joint import joint_tests
-from astroflow.diagnostics.local import Bins, calibrate_locally
+from astroflow.diagnostics.local import Bins, calibrate_locally, fixed_bins
 from astroflow.diagnostics.local_verdict import judge_images
 from astroflow.diagnostics.log_score import log_score, log_score_gain
 from astroflow.diagnostics.ranks import checked_draws, ecdf_difference, joint_pit, ks_uniform, pit, rank_histogram
 from astroflow.diagnostics.sharpness import sharpness
 from astroflow.errors import InputError
+from astroflow.posteriors.validated import BY_SNR
 from astroflow.sims.parameters import Parameters
 from astroflow.types import Array
 
@@ -72,13 +73,12 @@ def calibrate(
         ``(N, P)`` on the prior's scale, made from the images by anything but this posterior, such as the mean of
         `LinearGaussianBaseline`: for TARP with points that look at the image.
     binnings : sequence of Bins
-        Functions of the data in whose bins calibration is looked at again, see `quantile_bins`. Conformal factors are those of the
-        bins that come first.
+        Functions of the data in whose bins calibration is looked at again, parameters and joint regions alike, see `quantile_bins`.
     features : mapping of str to ndarray, optional
         ``(N,)`` functions of the data, the most telling first, none of them made from these draws, for L-C2ST (`judge_images`), which is
         left out without.
     snr_edges : tuple of float
-        Inner edges of the S/N bins.
+        Inner edges of the S/N bins of accuracy and of conformal factors: fixed beforehand, not chosen by these images.
     bins : int
         Bins of the rank histograms.
     level : float
@@ -94,6 +94,12 @@ def calibrate(
     values = pit(draws, truth, seed=seed)
     every = np.concatenate([values, joint_pit(draws, truth, seed=seed)[:, None]], axis=1)
     sd = truth.std(0, dtype=np.float64) if prior_sd is None else prior_sd
+    joint = joint_tests(
+        *(_on_prior_scale(values, parameters) for values in (draws, truth)),
+        log_prob_draws=log_prob_draws, log_prob_truth=log_prob, estimate=estimate, scale=np.ones(len(parameters)), seed=seed,
+    )  # fmt: skip
+    credibility, regions = np.concatenate([every[:, -1:], joint.values], axis=1), (JOINT, *joint.names)
+    by_snr = fixed_bins(BY_SNR, snr_estimated, snr_edges)
     return CalibrationReport(
         parameters=parameters,
         n_draws=draws.shape[1],
@@ -107,13 +113,13 @@ def calibrate(
         sharpness=sharpness(draws, truth, sd),
         log_score=log_score(log_prob),
         gain=None if baseline_log_prob is None else log_score_gain(log_prob, baseline_log_prob),
-        joint_tests=joint_tests(
-            *(_on_prior_scale(values, parameters) for values in (draws, truth)),
-            log_prob_draws=log_prob_draws, log_prob_truth=log_prob, estimate=estimate, scale=np.ones(len(parameters)), seed=seed,
+        joint_tests=joint,
+        joint_coverage=region_coverage(credibility, LEVELS),
+        local=tuple(
+            calibrate_locally(np.concatenate([values, credibility], 1), (*parameters.names, *regions), binnings, regions=regions)
         ),
-        local=tuple(calibrate_locally(every, (*parameters.names, JOINT), binnings)),
         local_c2st=None if features is None else judge_images(draws, truth, features, seed=seed),
-        conformal=tuple(conformal_factors(draws, truth, bins, level=level) for bins in binnings[:1] for level in CONFORMAL_LEVELS),
+        conformal=tuple(conformal_factors(draws, truth, by_snr, level=level) for level in CONFORMAL_LEVELS),
     )  # fmt: skip
 
 

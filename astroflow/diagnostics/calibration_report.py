@@ -3,7 +3,7 @@
 `calibrate` makes one. Nothing is drawn here (see `astroflow.plots`).
 """
 
-__all__ = ["COVERAGE_TOLERANCE", "KS_THRESHOLD", "CalibrationReport"]
+__all__ = ["COVERAGE_TOLERANCE", "JOINT", "KS_THRESHOLD", "REGION_WORDS", "CalibrationReport"]
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from scipy import stats
 from astroflow.diagnostics.accuracy import Accuracy
 from astroflow.diagnostics.conformal import Conformal
 from astroflow.diagnostics.coverage import Coverage
-from astroflow.diagnostics.joint import JointTests
+from astroflow.diagnostics.joint import HIGHEST_DENSITY, JointTests
 from astroflow.diagnostics.local import ALARM, LocalCalibration, Outcome
 from astroflow.diagnostics.local_verdict import LOCAL_ALARM, LocalVerdict
 from astroflow.diagnostics.log_score import LogScore
@@ -28,6 +28,7 @@ KS_THRESHOLD = 0.001
 COVERAGE_TOLERANCE = 0.03
 """A parameter fails where coverage at 68 or 95 % is off by more than this, or 3.3 binomial errors if that is more (few images)."""
 JOINT = "joint"
+REGION_WORDS = {HIGHEST_DENSITY: "regions of highest density", JOINT: "ellipsoids"}
 MARKS = {Outcome.PASSED: "ok", Outcome.FAILED: "FAIL", Outcome.UNKNOWN: "?"}
 
 
@@ -57,17 +58,29 @@ class CalibrationReport:
     """Log score minus the baseline's; None without one."""
     joint_tests: JointTests
     """On the prior's scale."""
+    joint_coverage: Coverage
+    """Of the joint regions `regions`, at 50, 68, 90 and 95 %."""
     local: tuple[LocalCalibration, ...] = ()
-    """In bins of functions of the data; columns are those of `pit`."""
+    """In bins of functions of the data; columns are the parameters, then `regions`."""
     local_c2st: LocalVerdict | str | None = None
     """Image by image; why there is no answer where there is none, and None where it was not asked for."""
     conformal: tuple[Conformal, ...] = ()
-    """For 68 and 95 % intervals, in bins of a function of the data."""
+    """For 68 and 95 % intervals, in fixed bins of estimated S/N."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """The parameters' names, then ``joint``."""
         return (*self.parameters.names, JOINT)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Kinds of joint regions: ``joint``, the ellipsoids of Mahalanobis distances, then those of `joint_tests`."""
+        return (JOINT, *self.joint_tests.names)
+
+    @property
+    def main_region(self) -> str:
+        """The kind of joint region that tables show: of highest density, or ellipsoids where densities are not known."""
+        return HIGHEST_DENSITY if HIGHEST_DENSITY in self.regions else JOINT
 
     @property
     def problems(self) -> tuple[tuple[str, ...], ...]:
@@ -163,6 +176,8 @@ class CalibrationReport:
             inside = "".join(f"{100 * f:6.1f}%" for f in self.coverage.fraction[:, i])
             lines.append(f"{name:12s}{inside}{self.ks_p[i]:9.2g}{shrink[i]:10.3f}")
         errors = "".join(f"{100 * e:6.1f}%" for e in self.coverage.error)
+        inside = "".join(f"{100 * f:6.1f}%" for f in self.joint_coverage.fraction[:, self.regions.index(self.main_region)])
+        lines.append(f"{'all together':12s}{inside}   ({REGION_WORDS[self.main_region]})")
         lines.append(f"{'chance (1 sd)':12s}{errors[1:]}{'':9s}  ({len(self.pit)} images, {self.n_draws} draws each)")
         lines.append(f"{'joint ranks':12s}{'':{7 * len(self.coverage.levels)}s}{self.ks_p[-1]:9.2g}   {self._score_line()}")
         return lines
@@ -190,6 +205,7 @@ class CalibrationReport:
             "rank_histogram": self.ranks._asdict() | {"outside": self.ranks.outside},
             "ecdf_difference": self.ecdf._asdict() | {"outside": self.ecdf.outside},
             "coverage": self.coverage._asdict(),
+            "joint_coverage": {"regions": self.regions} | self.joint_coverage._asdict(),
             "accuracy": self.accuracy._asdict() | {"bins": self.accuracy.labels},
             "sharpness": {
                 "mean_z": self.sharpness.z.mean(0),
@@ -204,6 +220,7 @@ class CalibrationReport:
             "local": [
                 {
                     "by": found.bins.name,
+                    "columns": found.names,
                     "edges": found.bins.edges,
                     "images": found.n_images,
                     "levels": found.levels,
@@ -216,6 +233,7 @@ class CalibrationReport:
             "local_c2st": _local_c2st_json(self.local_c2st),
             "conformal": [
                 {
+                    "of": f"central intervals of {self.n_draws} draws by this posterior as it is: not sharpened, refined or reweighted",
                     "by": made.bins.name,
                     "edges": made.bins.edges,
                     "images": made.n_images,

@@ -2,9 +2,15 @@ r"""Conformal correction: by what factor intervals have to be stretched, with a 
 
 For each simulated truth there is a factor by which the posterior's central interval, stretched about its median, just reaches it. Take
 the :math:`\lceil (n + 1)\,c \rceil`-th smallest of n such factors: a new truth, exchangeable with these, lies in the interval stretched
-by it with probability at least c, and at most c + 1 / (n + 1) where no two factors agree. Nothing is assumed but exchangeability, so the
-guarantee holds for galaxies of the simulations' kind, bin by bin where bins are functions of the data, and not for single galaxies or
-another survey.
+by it with probability at least c, and at most c + 1 / (n + 1) where no two factors agree.
+
+Nothing is assumed of the posterior, and these of its use:
+
+- The new interval is made as these were: of as many draws, by the same posterior, neither reweighted nor refined.
+- The new galaxy is of the simulations' kind, and has a posterior. Where some have none, the guarantee is of those that have.
+- Bins are functions of the data, with edges that were fixed before these images were looked at (`fixed_bins`). Quantiles of the images
+  themselves (`quantile_bins`) leave it right only to about one image in each bin, and galaxies beyond the outermost without a bin.
+- It speaks of all galaxies of a bin together and of one parameter at a time: not of single galaxies, nor of another survey.
 
 Factors near 1 say that the error bars are right. A factor corrects widths and not shapes; it is no substitute for a better posterior.
 
@@ -17,6 +23,7 @@ https://arxiv.org/abs/1209.2673
 __all__ = ["Conformal", "conformal_factors"]
 
 import math
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -45,8 +52,9 @@ class Conformal(NamedTuple):
 
     @property
     def fewest(self) -> int:
-        """Images that a bin needs for any guarantee."""
-        return math.ceil(self.level / (1 - self.level))
+        """Images that a bin needs for a factor."""
+        level = _exact(self.level)
+        return math.ceil(level / (1 - level))
 
     def stretch(self, interval: Array, which: Array) -> Array:
         """Stretch intervals.
@@ -68,6 +76,11 @@ class Conformal(NamedTuple):
         return np.stack([middle - factor * (middle - low), middle + factor * (high - middle)], 1)
 
 
+def _exact(level: float) -> Fraction:
+    """Return a level as it is written: 0.9 is nine tenths, not the binary number next to it."""
+    return Fraction(str(float(level)))
+
+
 def central_interval(draws: Array, level: float) -> Array:
     """Return lower end, median and upper end of central intervals, ``(N, 3, P)``."""
     return np.moveaxis(np.quantile(np.asarray(draws, np.float64), [(1 - level) / 2, 0.5, (1 + level) / 2], axis=1), 0, 1)
@@ -81,7 +94,7 @@ def conformal_factors(draws: Array, truth: Array, bins: Bins, *, level: float = 
     draws, truth : ndarray
         ``(N, S, P)`` and ``(N, P)`` of simulations that no training has seen.
     bins : Bins
-        How the images are sorted, by functions of the data.
+        How the images are sorted, by functions of the data: `fixed_bins`, for the guarantee to hold as it stands.
     level : float
         Nominal coverage.
 
@@ -104,7 +117,7 @@ def conformal_factors(draws: Array, truth: Array, bins: Bins, *, level: float = 
     for k in range(kinds):
         rows = needed[bins.which == k]
         count[k] = len(rows)
-        place = math.ceil((len(rows) + 1) * level)
+        place = math.ceil((len(rows) + 1) * _exact(level))
         if 0 < place <= len(rows):
             factor[k] = np.sort(rows, 0)[place - 1]
     return Conformal(bins, level, factor, count)

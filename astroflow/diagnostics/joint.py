@@ -4,7 +4,7 @@ Highest-density regions need densities (`highest_density`), TARP needs reference
 uniform for an exact posterior, and one p-value; Holm's rule says which of all of them, taken together, are more than chance.
 """
 
-__all__ = ["JointTests", "joint_tests"]
+__all__ = ["HIGHEST_DENSITY", "JointTests", "joint_tests"]
 
 from typing import NamedTuple
 

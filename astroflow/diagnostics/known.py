@@ -19,6 +19,8 @@ from astroflow.types import Array
 
 NAMES = ("a", "b", "c")
 MIXING = np.array([[1.0, 0.6, 0.0], [0.6, 1.0, 0.3], [0.2, 0.0, 1.0]])
+FAINTEST = 0.2
+"""Share of the images whose correlations alone are wrong, in one of the faults."""
 FURTHEST = 6.0
 """The normal priors are cut so many standard deviations out, which does not matter."""
 
@@ -90,7 +92,7 @@ class KnownPosterior:
         """``(N, P)`` made from the data by no posterior: the mixing undone, noise and all."""
         return np.asarray(np.clip(np.linalg.solve(MIXING, self.data.T).T, -FURTHEST, FURTHEST))
 
-    def claim(self, *, width: Any = 1.0, shift: float = 0.0, mirror: bool = False, swap: bool = False, nothing: bool = False) -> Claim:
+    def claim(self, *, width: Any = 1.0, shift: float = 0.0, mirror: Any = False, swap: bool = False, nothing: bool = False) -> Claim:
         """Return what a posterior with a fault claims.
 
         Parameters
@@ -99,8 +101,8 @@ class KnownPosterior:
             Standard deviations are this many times the right ones; ``(N,)`` for one per image.
         shift : float
             Parameter a lies too high by so many standard deviations.
-        mirror : bool
-            Correlations with b have the wrong sign; every marginal is exact.
+        mirror : bool or ndarray
+            Correlations with b have the wrong sign; every marginal is exact. ``(N,)`` for one per image.
         swap : bool
             Parameters a and b are taken for each other.
         nothing : bool
@@ -110,8 +112,7 @@ class KnownPosterior:
         if nothing:
             mean, factor = np.zeros_like(mean), np.broadcast_to(np.eye(mean.shape[1]), factor.shape)
         mean[:, 0] += shift * self.sd[:, 0]
-        if mirror:
-            factor = factor * np.array([1.0, -1.0, 1.0])[:, None]
+        factor = factor * np.where(np.reshape(mirror, (-1, 1, 1)), np.array([1.0, -1.0, 1.0])[:, None], 1.0)
         if swap:
             mean, factor = mean[:, [1, 0, 2]], factor[:, [1, 0, 2]]
         return Claim(mean, factor, self.seed)
@@ -138,6 +139,7 @@ FAULTS: Mapping[str, Callable[[KnownPosterior], Claim]] = {
     "two parameters swapped": lambda problem: problem.claim(swap=True),
     "right on average only": lambda problem: problem.claim(width=np.where(problem.faint, 1.35, 0.75)),
     "wrong correlations": lambda problem: problem.claim(mirror=True),
+    "wrong correlations if faintest": lambda problem: problem.claim(mirror=problem.snr < np.quantile(problem.snr, FAINTEST)),
     "the prior": lambda problem: problem.claim(nothing=True),
 }
 """What can be wrong with a posterior, from "exact" to one that has learned nothing."""

@@ -8,22 +8,37 @@ Many bins and parameters make many tests, of which some fail by chance. Each bin
 which of all of them, taken together, are more than chance: the probability of any false alarm is at most `ALARM`. A bin with too few
 images to say anything says so, and is no pass.
 
+Columns may be PIT values of parameters, whose coverage is that of central intervals, and credibilities of joint regions, whose coverage is
+that of the regions (`coverage`): with both, a joint posterior that is wrong for some images alone is found though its marginals are right.
+
 References
 ----------
 Holm 1979, https://www.jstor.org/stable/4615733; Zhao et al. 2021, "Diagnostics for conditional density models and Bayesian inference
 algorithms", https://arxiv.org/abs/2102.10473
 """
 
-__all__ = ["ALARM", "FEWEST", "Bins", "LocalCalibration", "Outcome", "calibrate_locally", "holm", "quantile_bins", "uniform_p"]
+__all__ = [
+    "ALARM",
+    "FEWEST",
+    "Bins",
+    "LocalCalibration",
+    "Outcome",
+    "calibrate_locally",
+    "fixed_bins",
+    "holm",
+    "quantile_bins",
+    "uniform_p",
+]
 
 import enum
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from astroflow.diagnostics.coverage import LEVELS, central_coverage
+from astroflow.diagnostics.coverage import LEVELS, central_coverage, region_coverage
 from astroflow.errors import InputError
 from astroflow.types import Array
 
@@ -47,14 +62,20 @@ class Bins(NamedTuple):
     name: str
     """What they are sorted by."""
     edges: Array
-    """``(K + 1,)`` from the smallest value to the largest."""
+    """``(K + 1,)`` from the smallest value to the largest; infinite where a bin is open."""
     which: Array
     """``(N,)`` the bin of each image; -1 for none."""
 
     @property
     def labels(self) -> tuple[str, ...]:
         """How a table or plot writes each bin."""
-        return tuple(f"{a:.3g} to {b:.3g}" for a, b in zip(self.edges[:-1], self.edges[1:], strict=True))
+        return tuple(_label(low, high) for low, high in itertools.pairwise(self.edges.tolist()))
+
+
+def _label(low: float, high: float) -> str:
+    if np.isinf(low):
+        return "all" if np.isinf(high) else f"below {high:.3g}"
+    return f"{low:.3g} and more" if np.isinf(high) else f"{low:.3g} to {high:.3g}"
 
 
 def quantile_bins(name: str, values: Array, count: int = 4) -> Bins:
@@ -85,8 +106,34 @@ def quantile_bins(name: str, values: Array, count: int = 4) -> Bins:
     return Bins(name, edges, np.where(known, which, -1))
 
 
+def fixed_bins(name: str, values: Array, inner: Sequence[float]) -> Bins:
+    """Sort images into bins whose edges do not depend on them; the outer bins are open, so that every image has a bin.
+
+    Parameters
+    ----------
+    name : str
+        What the values are.
+    values : ndarray
+        ``(N,)``, a function of the data; images where it is NaN are in no bin.
+    inner : sequence of float
+        Rising inner edges; empty for one bin.
+
+    Raises
+    ------
+    InputError
+        If `values` are not one number per image, or edges do not rise.
+    """
+    values, edges = np.asarray(values, np.float64), np.array([-np.inf, *inner, np.inf])
+    if values.ndim != 1:
+        raise InputError(f"bins of {name} need one number per image; got shape {values.shape}")
+    if not (edges[1:] > edges[:-1]).all():
+        raise InputError(f"edges of {name} must be finite and rise; got {list(inner)}")
+    which = np.searchsorted(edges[1:-1], values, side="right")
+    return Bins(name, edges, np.where(np.isnan(values), -1, which))
+
+
 class LocalCalibration(NamedTuple):
-    """Calibration in K bins of each of C columns of PIT values."""
+    """Calibration in K bins of each of C columns of PIT values or credibilities."""
 
     bins: Bins
     names: tuple[str, ...]
@@ -96,7 +143,7 @@ class LocalCalibration(NamedTuple):
     levels: Array
     """``(L,)`` nominal coverages."""
     coverage: Array
-    """``(K, L, C)`` of central intervals; NaN where a bin is empty."""
+    """``(K, L, C)`` of central intervals, or of joint regions; NaN where a bin is empty."""
     p: Array
     """``(K, C)`` that the PIT values are uniform; NaN in bins of fewer than `FEWEST` images."""
     outcome: Array
@@ -108,7 +155,9 @@ class LocalCalibration(NamedTuple):
         return np.asarray(np.sqrt(self.levels * (1 - self.levels) / np.maximum(self.n_images, 1)[:, None]))
 
 
-def calibrate_locally(values: Array, names: Sequence[str], binnings: Sequence[Bins], *, alarm: float = ALARM) -> list[LocalCalibration]:
+def calibrate_locally(
+    values: Array, names: Sequence[str], binnings: Sequence[Bins], *, regions: Sequence[str] = (), alarm: float = ALARM
+) -> list[LocalCalibration]:
     """Measure calibration in bins of some functions of the data, and judge all of it at once.
 
     Parameters
@@ -119,6 +168,8 @@ def calibrate_locally(values: Array, names: Sequence[str], binnings: Sequence[Bi
         Of the columns.
     binnings : sequence of Bins
         How the N images are sorted.
+    regions : sequence of str
+        Which of `names` are credibilities of joint regions.
     alarm : float
         Probability that an exact posterior fails in any bin, column or binning.
 
@@ -140,7 +191,8 @@ def calibrate_locally(values: Array, names: Sequence[str], binnings: Sequence[Bi
     wrong = [bins.name for bins in binnings if bins.which.shape != values.shape[:1]]
     if wrong:
         raise InputError(f"bins of {wrong[0]} are not of the same {len(values)} images")
-    measured = [_measure(values, bins) for bins in binnings]
+    joint = np.isin(np.array(names), regions)
+    measured = [_measure(values, joint, bins) for bins in binnings]
     failed = holm(np.concatenate([p.ravel() for _, p, _ in measured]), alarm) if measured else np.zeros(0, bool)
     out, first = [], 0
     for bins, (coverage, p, count) in zip(binnings, measured, strict=True):
@@ -151,14 +203,14 @@ def calibrate_locally(values: Array, names: Sequence[str], binnings: Sequence[Bi
     return out
 
 
-def _measure(values: Array, bins: Bins) -> tuple[Array, Array, Array]:
+def _measure(values: Array, joint: Array, bins: Bins) -> tuple[Array, Array, Array]:
     kinds = len(bins.edges) - 1
     coverage, p = np.full((kinds, len(LEVELS), values.shape[1]), np.nan), np.full((kinds, values.shape[1]), np.nan)
     count = np.array([(bins.which == k).sum() for k in range(kinds)])
     for k in range(kinds):
         rows = values[bins.which == k]
         if len(rows):
-            coverage[k] = central_coverage(rows).fraction
+            coverage[k] = np.where(joint, region_coverage(rows).fraction, central_coverage(rows).fraction)
         if len(rows) >= FEWEST:
             p[k] = [uniform_p(column) for column in rows.T]
     return coverage, p, count

@@ -18,7 +18,7 @@ References
 Linhart, Gramfort & Rodrigues 2023, https://arxiv.org/abs/2306.03580; Westfall & Young 1993, "Resampling-Based Multiple Testing", chapter 2
 """
 
-__all__ = ["LocalC2ST", "fewest_pairs", "local_c2st"]
+__all__ = ["ASKED_SHARE", "LocalC2ST", "fewest_pairs", "local_c2st"]
 
 from typing import Any, NamedTuple
 
@@ -29,6 +29,8 @@ from astroflow.errors import InputError
 from astroflow.randomness import generator
 from astroflow.types import Array
 
+ASKED_SHARE = 0.2
+"""Of the images are asked about, unless it is said which."""
 FEWEST_PER_COLUMN = 5
 """Pairs for each product that the classifier weighs: fewer teach it nothing but chance."""
 STRENGTH = 0.1
@@ -60,8 +62,8 @@ def local_c2st(draws: Array, truth: Array, features: Array, at: Array | None = N
     features : ndarray
         ``(N, F)`` functions of the data, of moderate size: logarithms of what spans orders of magnitude.
     at : ndarray, optional
-        Positions of the images to be asked about; they are left out of the training. By default half of all, so that nothing
-        is asked about what was trained on.
+        Positions of the images to be asked about, or a mask ``(N,)`` of them; they are left out of the training. By default a fifth of
+        all: what is left to learn from decides what it sees.
     swaps : int
         Trainings with swapped labels.
     seed : int
@@ -70,7 +72,8 @@ def local_c2st(draws: Array, truth: Array, features: Array, at: Array | None = N
     Raises
     ------
     InputError
-        If shapes disagree, something is not finite, a posterior has no spread, or pairs are too few for a classifier.
+        If shapes disagree, something is not finite, a posterior has no spread, `at` is not some different images of these, `swaps` is
+        not positive, or pairs are too few for a classifier.
     """
     draws, truth = checked_draws(draws, truth)
     features = np.asarray(features, np.float64)
@@ -79,8 +82,10 @@ def local_c2st(draws: Array, truth: Array, features: Array, at: Array | None = N
         raise InputError(f"`features` must be finite numbers, (images, features) of {n} images; got shape {features.shape}")
     if s < 10:
         raise InputError(f"mean and spread need at least 10 draws of each posterior; got {s}")
+    if swaps < 1:
+        raise InputError(f"`swaps` must be at least 1, or nothing says what chance makes; got {swaps}")
     rng = generator(seed, "local c2st")
-    asked = np.sort(rng.permutation(n)[: n // 2]) if at is None else np.asarray(at)
+    asked = np.sort(rng.permutation(n)[: round(ASKED_SHARE * n)]) if at is None else _positions(at, n)
     pairs = np.setdiff1d(np.arange(n), asked)
     needed = fewest_pairs(parameters, features.shape[1])
     if len(pairs) < needed:
@@ -99,11 +104,12 @@ def local_c2st(draws: Array, truth: Array, features: Array, at: Array | None = N
     shown = _products(clouds.reshape(-1, parameters), np.repeat(scaled[asked], s - 1, 0))
     spread = np.concatenate(seen).std(0)
     spread[spread == 0] = 1.0
+    taught, shown = np.concatenate(seen) / spread, shown / spread
 
     def statistic(swapped: Array) -> Array:
         model = _classifier()
-        model.fit(np.concatenate(seen) / spread, np.concatenate([swapped, ~swapped]))
-        sure = (model.predict_proba(shown / spread)[:, 1] - 0.5) ** 2
+        model.fit(taught, np.concatenate([swapped, ~swapped]))
+        sure = (model.predict_proba(shown)[:, 1] - 0.5) ** 2
         return np.asarray(sure.reshape(len(asked), -1).mean(1))
 
     found = statistic(np.zeros(len(pairs), bool))
@@ -111,6 +117,17 @@ def local_c2st(draws: Array, truth: Array, features: Array, at: Array | None = N
     p = (1 + (by_chance >= found).sum(0)) / (1 + swaps)
     overall = (1 + (by_chance.mean(1) >= found.mean()).sum()) / (1 + swaps)
     return LocalC2ST(found, p, _adjusted(found, by_chance), float(overall), swaps)
+
+
+def _positions(at: Array, n: int) -> Array:
+    """Return positions among `n` images, given as such or as a mask; in the order that they are given in."""
+    at = np.asarray(at)
+    if at.dtype == bool and at.shape == (n,):
+        at = np.flatnonzero(at)
+    whole = at.ndim == 1 and len(at) > 0 and np.issubdtype(at.dtype, np.integer)
+    if not whole or at.min() < 0 or at.max() >= n or len(np.unique(at)) < len(at):
+        raise InputError(f"`at` must be different positions from 0 to {n - 1}, one at least, or a mask of {n} images; got {at}")
+    return at
 
 
 def fewest_pairs(parameters: int, features: int) -> int:

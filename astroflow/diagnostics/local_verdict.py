@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from astroflow.diagnostics.local import Outcome
-from astroflow.diagnostics.local_c2st import LocalC2ST, fewest_pairs, local_c2st
+from astroflow.diagnostics.local_c2st import ASKED_SHARE, LocalC2ST, fewest_pairs, local_c2st
 from astroflow.diagnostics.ranks import checked_draws
 from astroflow.errors import InputError
 from astroflow.randomness import generator
@@ -27,7 +27,7 @@ LOCAL_ALARM = 0.005
 """Probability that an exact posterior fails."""
 SWAPS = 399
 """The smallest p-value is then just half of `LOCAL_ALARM`."""
-ASKED_SHARE, MOST_ASKED = 0.2, 200
+MOST_ASKED = 200
 MOST_PAIRS = 4000
 MOST_PRODUCTS = 300
 """Of the classifier; these three bound the time."""

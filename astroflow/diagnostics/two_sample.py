@@ -97,6 +97,8 @@ def _comparable(draws: Array, reference: Array) -> tuple[Array, Array]:
     draws, reference = np.asarray(draws, np.float64), np.asarray(reference, np.float64)
     if draws.ndim != 2 or reference.ndim != 2 or draws.shape[1] != reference.shape[1]:
         raise InputError(f"draws and reference must be (draws, parameters) of the same parameters; got {draws.shape} and {reference.shape}")
+    if not draws.shape[1]:
+        raise InputError("draws and reference have no parameters to compare")
     if min(len(draws), len(reference)) < FOLDS * 2:
         raise InputError(f"{len(draws)} and {len(reference)} draws are too few to compare; give at least {FOLDS * 2} of each")
     for name, values in (("draws", draws), ("reference", reference)):

@@ -19,7 +19,7 @@ from astroflow.diagnostics.calibration import calibrate
 from astroflow.diagnostics.calibration_report import CalibrationReport
 from astroflow.diagnostics.estimated_accuracy import estimated_accuracy
 from astroflow.diagnostics.reference import ReferencePosteriors
-from astroflow.errors import ConfigError
+from astroflow.errors import AstroflowError, ConfigError
 from astroflow.files import atomic_write
 from astroflow.pipelines.clusters import cluster
 from astroflow.pipelines.progress import reporter
@@ -27,7 +27,7 @@ from astroflow.pipelines.scheduler import bounded
 from astroflow.pipelines.tasks import draw_simulations
 from astroflow.pipelines.validation_material import brightness, data_bins, data_features, example_galaxies
 from astroflow.pipelines.validation_page import validation_page
-from astroflow.pipelines.validation_reference import ReferenceScore, against_exact, exact_posteriors
+from astroflow.pipelines.validation_reference import NO_REFERENCE, NOT_COMPARED, ReferenceScore, against_exact, exact_posteriors
 from astroflow.plots.calibration import plot_accuracy, plot_calibration
 from astroflow.plots.style import save_figure
 from astroflow.posteriors.bundle import load_posterior
@@ -48,7 +48,6 @@ LEAST_SHARED = 1000
 LEAST_SIMULATIONS, LEAST_DRAWS = 100, 32
 DENSITY_DRAWS = 64
 """Draws at which a posterior's density is asked for: ranks among them are as good as among more."""
-NO_REFERENCE = "Not looked at: give reference posteriors of this forward model with --reference."
 MEDIAN_DRAWS = 64
 """Draws of which medians are taken for bins."""
 
@@ -84,7 +83,8 @@ def validate(
     simulator : str, optional
         Forward model to validate on, instead of the bundle's own. Needed for bundles trained on a simulator of your own Python.
     reference : Path, optional
-        Exact posteriors of galaxies of the same forward model (`load_reference`) to compare with: about two minutes of a core a galaxy.
+        Exact posteriors of galaxies of the same forward model (`load_reference`) to compare with: about two minutes of a core for each
+        galaxy, shared out over the workers. If the comparison breaks off, everything else is there, and the page says so.
     scheduler, workers : optional
         See `clusters.load_cluster`; a few simulations are drawn without one.
 
@@ -124,45 +124,61 @@ def validate(
         others = posterior.sample(encoded, MEDIAN_DRAWS, seed + 1)
         report = _measured(posterior, encoded, draws, others, held_out, for_baseline, seed)
         points = estimated_accuracy(draws, held_out.theta, posterior.parameters, *brightness(encoded, others, posterior.parameters))
-        compared = (
-            NO_REFERENCE if exact is None or reference is None else _compared(posterior, exact, reference.name, seed, scheduler, workers)
-        )
         examples = example_galaxies(posterior, encoded, draws, report)
         figures = {"calibration": plot_calibration(report), "accuracy": plot_accuracy(report)}
     record = {
         **report.to_json(), "bundle": posterior.digest, "simulator": simulator, "simulations": n, "draws": n_draws,
-        "point_accuracy": points.to_json(), "reference": None if isinstance(compared, str) else compared.to_json(),
+        "point_accuracy": points.to_json(),
         "unusable": int((~usable).sum()), "flags": {str(flag.name): int(((flags & flag) != 0).sum()) for flag in Flag},
         "summary": summary(report), "provenance": provenance(posterior.forward_model, seed),
     }  # fmt: skip
     if forward_model == posterior.forward_model:
         try:
-            if not attach_validation(bundle, posterior.digest, record):
-                troubles.append(f"a validation of more simulations stays attached to {bundle}, not this one")
+            kept = attach_validation(bundle, posterior.digest, record)
+            troubles += [] if kept is None else [f"{kept} stays attached to {bundle}, not this one"]
         except OSError as error:
             troubles.append(f"{bundle} cannot be written, so `infer` and `query` will not know of this validation ({error.strerror})")
             warnings.warn(troubles[-1], RuntimeWarning, stacklevel=2)
     for name, figure in figures.items():
         save_figure(figure, out / f"{name}.png")
-    page = validation_page(report, record, points=points, figures=figures, examples=examples, reference=compared, warnings=troubles)
-    atomic_write(out / "report.html", page.encode())
-    # last: `astroflow run` takes it for a sign that the rest is there
-    write_json(out / "validation.json", record)
+
+    def write(compared: ReferenceScore | str) -> None:
+        page = validation_page(report, record, points=points, figures=figures, examples=examples, reference=compared, warnings=troubles)
+        atomic_write(out / "report.html", page.encode())
+        # last: `astroflow run` takes it for a sign that the rest is there
+        found = {"why_no_reference": compared, "reference": None} if isinstance(compared, str) else {"reference": compared.to_json()}
+        write_json(out / "validation.json", record | found)
+
+    if exact is None or reference is None:
+        write(NO_REFERENCE)
+        return report
+    write(f"{NOT_COMPARED}the comparison has not ended.")  # which it may never do: it takes hours
+    with _noted() as more:
+        try:
+            compared = _compared(posterior, exact, reference.name, seed, scheduler, workers)
+        except AstroflowError as error:
+            compared = f"{NOT_COMPARED}{error}"
+            warnings.warn(f"exact posteriors could not be compared with: {error}", RuntimeWarning, stacklevel=2)
+    troubles += more
+    write(compared)
     return report
 
 
 @contextlib.contextmanager
 def _noted() -> Iterator[list[str]]:
-    """Keep a list of the warnings that come up inside, each once, and let them come up afterwards."""
+    """Keep a list of the warnings that come up inside, each once and with how often it did, and let them come up once afterwards."""
     texts: list[str] = []
     caught: list[warnings.WarningMessage] = []
     try:
         with warnings.catch_warnings(record=True) as caught:
+            # what nobody asked to ignore, as often as it comes, and not once for each line of code
+            warnings.simplefilter("always", append=True)
             yield texts
     finally:
         found = Counter((one.category.__name__, str(one.message)) for one in caught)
         texts += [f"{kind}: {text}" + (f" ({count} times)" if count > 1 else "") for (kind, text), count in found.items()]
-        for one in caught:
+        distinct = {(one.category, str(one.message)): one for one in caught}
+        for one in distinct.values():
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from astroflow.diagnostics.calibration_report import COVERAGE_TOLERANCE, KS_THRESHOLD, CalibrationReport
+from astroflow.diagnostics.calibration_report import COVERAGE_TOLERANCE, JOINT, KS_THRESHOLD, REGION_WORDS, CalibrationReport
 from astroflow.diagnostics.conformal import Conformal
 from astroflow.diagnostics.local import ALARM, FEWEST, LocalCalibration, Outcome
 from astroflow.diagnostics.local_verdict import LOCAL_ALARM, LocalVerdict
@@ -46,7 +46,7 @@ def ranks(report: CalibrationReport, figure: "Figure") -> str:
 
 
 def coverage(report: CalibrationReport) -> str:
-    """Return how often central intervals hold the truth."""
+    """Return how often central intervals and joint regions hold the truth."""
     cover = report.coverage
     head = ("", *(f"{level:.0%}" for level in cover.levels))
     rows: list[Any] = []
@@ -56,13 +56,22 @@ def coverage(report: CalibrationReport) -> str:
     rows.append(("chance (1 sd)", *(("open", f"{error:.1%}") for error in cover.error)))
     off = cover.fraction - cover.levels[:, None]
     level, worst = np.unravel_index(np.argmax(np.abs(off)), off.shape)
+    together = report.joint_coverage.fraction
+    regions: list[Any] = [(_region(name), *(f"{share:.1%}" for share in together[:, k])) for k, name in enumerate(report.regions)]
+    shown = together[:, report.regions.index(report.main_region)] - cover.levels
+    far = int(np.argmax(np.abs(shown)))
     return explained(
         "Coverage",
         table("Share of truths in central intervals", head, rows),
-        shows="How often central intervals of the posterior hold the truth.",
-        reading=f"Good: within {COVERAGE_TOLERANCE:.0%} of the level, or 3.3 times chance if that is more; 68 and 95 % are judged. Bad: "
-        "less, error bars are too small, which is the worse fault of the two; more, they are too large.",
-        found=f"Furthest off are the {cover.levels[level]:.0%} intervals of {report.parameters.names[worst]}, by {off[level, worst]:+.1%}.",
+        table("Share of truths in joint regions", head, [*regions, rows[-1]]),
+        shows="How often central intervals of the posterior hold the truth, one parameter at a time, and how often regions of all "
+        "parameters together do: those of highest density, the smallest that hold so much of the posterior; ellipsoids about its mean; "
+        "balls about the reference points of TARP.",
+        reading=f"Good: within {COVERAGE_TOLERANCE:.0%} of the level, or 3.3 times chance if that is more; intervals of 68 and 95 % are "
+        "judged here, joint regions by the tests below. Bad: less, error bars are too small, which is the worse fault of the two; more, "
+        "they are too large.",
+        found=f"Furthest off are the {cover.levels[level]:.0%} intervals of {report.parameters.names[worst]}, by {off[level, worst]:+.1%}, "
+        f"and, of all parameters together, the {cover.levels[far]:.0%} {REGION_WORDS[report.main_region]}, by {shown[far]:+.1%}.",
         do="The conformal factors below widen intervals to what they claim; retraining mends the cause.",
     )
 
@@ -97,13 +106,15 @@ def local(report: CalibrationReport) -> str:
     p = p[np.isfinite(p)]
     return explained(
         "Right everywhere, or on average only?",
-        *(_local_table(found, level) for found in judged for level in SHOWN_LEVELS),
+        *([_furthest(report, judged)] if judged else []),
+        *(_local_table(report, found, level) for found in judged for level in SHOWN_LEVELS),
         *(paragraph(f"Not enough data: bins of {found.bins.name}.") for found in report.local if not is_judged(found)),
         shows="A posterior that is too wide for faint galaxies and too narrow for bright ones may be right on average. Bins are of what "
-        "the data say, never of true parameters, by which even an exact posterior is not calibrated.",
-        reading="Good: no bin fails; all bins and parameters are judged together, and an exact posterior fails anywhere in at most "
-        f"{ALARM:.0%} of runs. Bad: a bin fails, and its coverage says which way. What is judged is whether ranks are uniform, whatever "
-        f"the level shown. Bins of fewer than {FEWEST} images say nothing.",
+        "the data say, never of true parameters, by which even an exact posterior is not calibrated. Parameters are looked at one by one, "
+        "and together, by the regions and points of the tests above: correlations may be wrong for some galaxies alone.",
+        reading="Good: no bin fails; all bins, parameters and regions are judged together, and an exact posterior fails anywhere in at "
+        f"most {ALARM:.0%} of runs. Bad: a bin fails, and its coverage says which way. What is judged is whether ranks are uniform, "
+        f"whatever the level shown. Bins of fewer than {FEWEST} images say nothing.",
         found=f"{failed or 'No'} bins failed; the smallest of {len(p)} p-values is {p.min():.2g}."
         if len(p)
         else "Not enough data in any bin.",
@@ -116,10 +127,29 @@ def is_judged(found: LocalCalibration) -> bool:
     return bool((found.outcome != Outcome.UNKNOWN).any())
 
 
-def _local_table(found: LocalCalibration, level: float) -> str:
+def _furthest(report: CalibrationReport, judged: list[LocalCalibration]) -> str:
+    """Return, for every bin and level, how far coverage is off: of the parameter that is furthest, and of all together."""
+    names = report.parameters.names
+    rows: list[Any] = []
+    for found in judged:
+        off, main = found.coverage - found.levels[:, None], found.names.index(report.main_region)
+        for b, label in enumerate(found.bins.labels):
+            worst = np.argmax(np.abs(off[b, :, : len(names)]), 1)
+            cells = [f"{off[b, k, i]:+.1%} {names[i]}" for k, i in enumerate(worst.tolist())]
+            rows.append((f"{found.bins.name} {label}", str(found.n_images[b]), *cells, *(f"{value:+.1%}" for value in off[b, :, main])))
+    levels = [f"{level:.0%}" for level in judged[0].levels]
+    head = ("", "images", *levels, *(f"together, {level}" for level in levels))
+    return table(f"Coverage minus level: the parameter that is furthest off, and {REGION_WORDS[report.main_region]}", head, rows)
+
+
+def _region(name: str) -> str:
+    return "ellipsoids (Mahalanobis)" if name == JOINT else name
+
+
+def _local_table(report: CalibrationReport, found: LocalCalibration, level: float) -> str:
     k = int(np.argmin(np.abs(found.levels - level)))
     rows: list[Any] = []
-    columns = range(len(found.names) - 1)  # a central interval of a distance is no credible region
+    columns = [*range(len(report.parameters)), found.names.index(report.main_region)]
     for b, label in enumerate(found.bins.labels):
         cells = [(KIND[Outcome(found.outcome[b, c])], f"{found.coverage[b, k, c]:.1%}") for c in columns]
         failed = [name for name, outcome in zip(found.names, found.outcome[b], strict=True) if outcome == Outcome.FAILED]
@@ -127,8 +157,8 @@ def _local_table(found: LocalCalibration, level: float) -> str:
         if (found.outcome[b] == Outcome.UNKNOWN).all():
             verdict = ("open", "not enough data")
         rows.append((label, str(found.n_images[b]), *cells, ("open", f"{found.error[b, k]:.1%}"), verdict))
-    head = ("from ... to", "images", *found.names[:-1], "chance (1 sd)", "ranks")
-    return table(f"{level:.0%} intervals by {found.bins.name}", head, rows)
+    head = ("from ... to", "images", *(_region(found.names[c]) for c in columns), "chance (1 sd)", "ranks")
+    return table(f"{level:.0%} intervals and regions by {found.bins.name}", head, rows)
 
 
 def image_by_image(report: CalibrationReport) -> str:
@@ -188,7 +218,7 @@ def _images(found: LocalVerdict) -> list[Any]:
 
 
 def conformal(report: CalibrationReport) -> str:
-    """Return the factors by which intervals would have to be stretched, and what they guarantee."""
+    """Return the factors by which intervals would have to be stretched, what they guarantee, and for which intervals."""
     title = "By what factor error bars are off"
     if not report.conformal:
         return section(title, paragraph("Not looked at."))
@@ -202,15 +232,17 @@ def conformal(report: CalibrationReport) -> str:
         *(_factors(report, made) for made in report.conformal),
         shows="Central intervals, stretched about their medians by these factors, hold the truth as often as they claim (conformal "
         "prediction). The guarantee asks nothing of the posterior: for a new galaxy that is exchangeable with the n simulations of its "
-        "bin, the stretched interval holds the truth with at least the probability it claims, and at most 1 / (n + 1) more. It speaks of "
-        "the galaxies of a bin taken together, one parameter at a time; not of single galaxies, of other surveys, or of galaxies that the "
-        "simulations do not have.",
+        "bin, the stretched interval holds the truth with at least the probability it claims and, where no two factors agree, at most "
+        "1 / (n + 1) more. It speaks of the galaxies of a bin that have a posterior, taken together, one parameter at a time; not of "
+        "single galaxies, of other surveys, or of galaxies that the simulations do not have. The bins' edges are fixed beforehand.",
         reading="Good: factors of one, within about three times chance. Bad: more than one, error bars are too small by that factor; less, "
-        f"too large. They are for intervals made of {report.n_draws} draws, whose quantiles are a little too narrow. No pass or fail is "
-        "given here: ranks and coverage judge.",
+        f"too large. They hold for intervals made as these were: of {report.n_draws} draws (the quantiles of so many are a little too "
+        "narrow), by this posterior as it is. Draws that are sharpened, refined, reweighted or another number have no guarantee. No pass "
+        "or fail is given here: ranks and coverage judge.",
         found=span,
-        do="For catalogs whose intervals have to hold, stretch the intervals of each bin by its factors (`conformal` in validation.json, "
-        "or `conformal_factors`). A factor mends a width and no shape: it is no substitute for a better posterior.",
+        do=f"For catalogs whose intervals have to hold, infer with as many draws (`--draws {report.n_draws}`), and stretch the intervals "
+        "of each bin by its factors (`conformal` in validation.json, where null is an open end, or `conformal_factors`). A factor mends a "
+        "width and no shape: it is no substitute for a better posterior.",
     )
 
 

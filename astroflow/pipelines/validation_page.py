@@ -92,7 +92,7 @@ def validation_page(
     """
     parts = [
         "<h1>Calibration of a posterior</h1>",
-        _verdict(report),
+        _verdict(report, reference),
         _facts(record),
         calibration.ranks(report, figures["calibration"]),
         calibration.coverage(report),
@@ -112,12 +112,15 @@ def validation_page(
     return document(f"Validation of {str(record['bundle'])[:12]}", parts)
 
 
-def _verdict(report: CalibrationReport) -> str:
+def _verdict(report: CalibrationReport, reference: exact.ReferenceScore | str) -> str:
+    not_compared = isinstance(reference, str) and reference != exact.NO_REFERENCE
     failed = [line.removeprefix("FAIL").strip() for line in report.verdict if line.startswith("FAIL")]
     open_questions = [line.removeprefix("?").strip() for line in report.verdict if line.startswith("?")]
     parts = []
     seen = f"On {len(report.pit)} simulations that it has never seen, nothing was found wrong."
-    if report.passed and report.complete:
+    if report.passed and report.complete and not_compared:
+        parts.append(badge("open", "Calibrated, but not compared with exact posteriors.", seen))
+    elif report.passed and report.complete:
         parts.append(badge("good", "Calibrated.", seen))
     elif report.passed:
         parts.append(badge("open", "Calibrated, as far as so few images tell.", seen))
@@ -126,6 +129,8 @@ def _verdict(report: CalibrationReport) -> str:
         parts.append(bullets(failed))
     if open_questions:
         parts += [paragraph("Too few images to say anything about:"), bullets(open_questions)]
+    if not_compared:
+        parts.append(paragraph(str(reference), "Exact posteriors."))
     chance = f"By chance, an exact posterior would fail something on this page with a probability of at most {report.false_alarm:.1%}."
     parts.append(paragraph(chance))
     return "\n".join(parts)
@@ -163,7 +168,10 @@ def _methods(report: CalibrationReport, record: Mapping[str, Any]) -> str:
         f"{' and '.join(report.joint_tests.names)} (Hyndman 1996; Lemos et al. 2023)."
     )
     if judged := [found.bins.name for found in report.local if calibration.is_judged(found)]:
-        text += f" The uniformity of ranks was tested again in bins of {', '.join(judged)}, all of them together by Holm's (1979) rule."
+        text += (
+            f" The uniformity of ranks and of joint credibilities was tested again in bins of {', '.join(judged)}, all of them together by "
+            "Holm's (1979) rule."
+        )
     if isinstance(local := report.local_c2st, LocalVerdict):
         text += (
             f" At {len(local.rows)} of them a logistic regression that knows {', '.join(local.features)}, trained on {local.pairs} others, "
@@ -171,7 +179,7 @@ def _methods(report: CalibrationReport, record: Mapping[str, Any]) -> str:
             "null distribution and for p-values that hold for all images at once (Westfall & Young 1993)."
         )
     if report.conformal:
-        text += f" Conformal factors (Vovk et al. 2005; Lei et al. 2018) are given in bins of {report.conformal[0].bins.name}."
+        text += f" Conformal factors (Vovk et al. 2005; Lei et al. 2018) are given in fixed bins of {report.conformal[0].bins.name}."
     return section(
         "Methods, versions and references",
         paragraph(text, "To paste."),

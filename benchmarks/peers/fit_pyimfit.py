@@ -20,10 +20,11 @@ import numpy as np
 import pyimfit
 from pyimfit.fitting import FitError
 
+from benchmarks.jsonl import append
 from benchmarks.peers.claimed import claimed_errors
 from benchmarks.peers.conventions import compared_from_pyimfit, psf_for_pyimfit, to_pyimfit
 from benchmarks.peers.moments import shape_of_pixels
-from benchmarks.peers.results import append, left_to_do
+from benchmarks.peers.results import left_to_do
 
 OVERSAMPLING = 1
 """Of the middle of the stamp, unless told otherwise: none, as PyImfit's own. Small galaxies of high n are wrong by percents (`renders`)."""

@@ -25,8 +25,9 @@ from numpyro.diagnostics import effective_sample_size
 from pysersic import FitSingle
 from pysersic.priors import PySersicSourcePrior
 
+from benchmarks.jsonl import append
 from benchmarks.peers.conventions import compared_from_pysersic, flux
-from benchmarks.peers.results import append, left_to_do
+from benchmarks.peers.results import left_to_do
 
 LEAST_N = 0.65
 GAUSSIANS = 15

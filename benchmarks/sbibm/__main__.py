@@ -12,9 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.jsonl import append, read
 from benchmarks.sbibm.published import BUDGETS, NPE
-from benchmarks.sbibm.run import FLOWS, RECOMMENDED, Cell, append, measure, missing, read
-from benchmarks.sbibm.table import OBSERVATIONS, everything
+from benchmarks.sbibm.run import FLOWS, RECOMMENDED, Cell, measure, missing
+from benchmarks.sbibm.table import OBSERVATIONS, everything, mixed
 from benchmarks.sbibm.tasks import tasks
 from benchmarks.sbibm.wheel import FILE, Wheel, WheelError, fetched
 
@@ -61,7 +62,10 @@ def main(words: Sequence[str] | None = None) -> None:
                 for line in measure(cell, problems[cell.task], numbers, wheel):
                     append(given.results, line)
                     print(f"  {line}", file=sys.stderr, flush=True)
-    print(everything(read(given.results)))
+    results = read(given.results)
+    for cell in mixed(results):
+        print(f"warning: {cell} has observations of different settings or packages", file=sys.stderr)
+    print(everything(results))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
 """One cell of the benchmark: simulate, train once, draw for every observation, compare with the reference posterior.
 
 A cell is a task, a number of simulations and an estimator. Each observation of it is one line of JSON in the file of results; lines that
-are there are not measured again.
+are there, of the same settings and packages, are not measured again.
 """
 
+import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from typing import NamedTuple
 
 import numpy as np
 
 from astroflow.diagnostics.two_sample import c2st
-from astroflow.files import atomic_write
 from astroflow.randomness import generator
 from astroflow.training.general import GeneralConfig, train_estimator
 from benchmarks.sbibm.tasks import Task
@@ -34,6 +34,12 @@ FLOWS: dict[str, dict] = {
 """Estimators: the recommended one is the default of `train_estimator`, a spline MAF; the others have another conditional distribution."""
 
 
+PACKAGES = ("tensorflow", "tensorflow-probability", "keras", "numpy", "scikit-learn")
+"""That decide results."""
+FIRST = {"recommended": "1b8008392308"}
+"""Settings of lines from before they were recorded."""
+
+
 class Cell(NamedTuple):
     """What is trained once."""
 
@@ -48,21 +54,29 @@ def settings_of(task: Task, estimator: str) -> GeneralConfig:
     return GeneralConfig.model_validate({"bounds": task.bounds, "seed": SEED, **flow})
 
 
-def read(path: Path) -> list[dict]:
-    """Return the lines of a file of results; a last line that was cut off in writing is left out."""
-    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+def digest_of(estimator: str) -> str:
+    """Return a digest of an estimator's settings, all defaults written out, and of the packages that train it; bounds are the task's."""
+    flow = {"flow": FLOWS[estimator]} if FLOWS[estimator] else {}
+    settings = GeneralConfig.model_validate({"seed": SEED, **flow}).model_dump(mode="json", exclude_none=True)
+    known = {"settings": settings, "draws": DRAWS, "versions": {name: version(name) for name in PACKAGES}}
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def digest_in(line: Mapping) -> str | None:
+    """Return the digest that a line was measured with."""
+    return line.get("settings", FIRST.get(line["estimator"]))
 
 
 def missing(cell: Cell, observations: Sequence[int], results: Sequence[dict]) -> list[int]:
-    """Return the observations of a cell that have no result."""
-    done = {line["observation"] for line in results if cell._asdict().items() <= line.items()}
+    """Return the observations of a cell that have no result of these settings."""
+    digest = digest_of(cell.estimator)
+    done = {line["observation"] for line in results if cell._asdict().items() <= line.items() and digest_in(line) == digest}
     return [number for number in observations if number not in done]
 
 
 def measure(cell: Cell, task: Task, observations: Sequence[int], wheel: Wheel) -> Iterator[dict]:
     """Train, and yield the line of each observation."""
-    rng = generator(SEED, f"sbibm {cell.task}", cell.simulations)
+    rng, digest = generator(SEED, f"sbibm {cell.task}", cell.simulations), digest_of(cell.estimator)
     theta = task.prior(cell.simulations, rng)
     x = task.features(task.simulate(theta, rng))
     start, cpu = time.perf_counter(), time.process_time()
@@ -82,6 +96,7 @@ def measure(cell: Cell, task: Task, observations: Sequence[int], wheel: Wheel) -
         yield {
             **cell._asdict(),
             "observation": number,
+            "settings": digest,
             "c2st": round(c2st(draws, wheel.reference(cell.task, number)), 4),
             "log_score": round(log_score, 4),
             "training_seconds": round(training, 1),
@@ -89,9 +104,3 @@ def measure(cell: Cell, task: Task, observations: Sequence[int], wheel: Wheel) -
             "seconds_per_10000_draws": float(f"{seconds:.3g}"),
             "cpu_seconds_per_10000_draws": float(f"{cpu:.3g}"),
         }
-
-
-def append(path: Path, line: dict) -> None:
-    """Write one line at the end of a file of results; what was cut off there before is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, "".join(json.dumps(known) + "\n" for known in [*read(path), line]).encode())

@@ -5,16 +5,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.sbibm.published import BUDGETS, NPE, beside
-from benchmarks.sbibm.run import FLOWS, RECOMMENDED
+from benchmarks.sbibm.run import FLOWS, RECOMMENDED, digest_in
 
 OBSERVATIONS = (1, 2, 3, 4, 5)
 NOT_RUN = "not yet run"
 
 
 def lines_of(results: Sequence[dict], task: str, budget: int, estimator: str) -> list[dict]:
-    """Return the lines of one cell, those of observations 1 to 5."""
+    """Return the lines of one cell, the last one of each of observations 1 to 5."""
     wanted = {"task": task, "simulations": budget, "estimator": estimator}
-    return [line for line in results if wanted.items() <= line.items() and line["observation"] in OBSERVATIONS]
+    last = {line["observation"]: line for line in results if wanted.items() <= line.items()}
+    return [last[number] for number in OBSERVATIONS if number in last]
+
+
+def mixed(results: Sequence[dict]) -> list[str]:
+    """Return the cells whose lines are of more than one kind of settings and packages, in words."""
+    cells = sorted({(line["task"], line["simulations"], line["estimator"]) for line in results})
+    found = [cell for cell in cells if len({digest_in(line) for line in lines_of(results, *cell)}) > 1]
+    return [f"{task}, {budget} simulations, {estimator}" for task, budget, estimator in found]
 
 
 def c2st_cell(lines: Sequence[dict]) -> str:
@@ -22,6 +30,7 @@ def c2st_cell(lines: Sequence[dict]) -> str:
     if not lines:
         return NOT_RUN
     mean = f"{np.mean([line['c2st'] for line in lines]):.3f}"
+    mean += "" if len({digest_in(line) for line in lines}) == 1 else " (settings differ)"
     return mean if len(lines) == len(OBSERVATIONS) else f"{mean} ({len(lines)} of {len(OBSERVATIONS)})"
 
 

@@ -9,6 +9,7 @@ import pytest
 from scipy.signal import fftconvolve
 from scipy.special import gamma, gammaincinv
 
+from benchmarks.jsonl import append
 from benchmarks.peers import compare
 from benchmarks.peers.claimed import claimed_errors
 from benchmarks.peers.conventions import (
@@ -23,7 +24,7 @@ from benchmarks.peers.conventions import (
 )
 from benchmarks.peers.moments import shape_of_pixels
 from benchmarks.peers.renders import FAULTS
-from benchmarks.peers.results import append, left_to_do, read
+from benchmarks.peers.results import left_to_do, read
 
 GALAXY = {"mag": 22.0, "re_arcsec": 1.1, "n": 1.0, "e1": 0.15, "e2": -0.2, "dx_arcsec": 0.3, "dy_arcsec": -0.2}
 ZERO_POINT, SCALE, SIZE = 27.0, 0.2, 64
@@ -162,6 +163,9 @@ def test_fits_are_taken_in_turn_from_each_bin_and_none_is_made_twice(tmp_path):
     append(path, {"method": "b", "galaxy": 0, "estimate": [1.0]})
     assert left_to_do(path, "a", bins, 2) == [0, 1, 4]
     assert list(read([path])) == ["a", "b"]
+    with path.open("a") as file:
+        file.write('{"method": "a", "gal')
+    assert left_to_do(path, "a", bins, 2) == [0, 1, 4], "a line that was cut off is no fit"
 
 
 def test_planted_too_small_errors_are_found_and_missing_ones_counted():

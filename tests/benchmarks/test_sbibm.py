@@ -11,6 +11,7 @@ import pytest
 from scipy.integrate import solve_ivp
 from scipy.stats import kstest, norm
 
+from benchmarks import jsonl
 from benchmarks.sbibm import __main__ as command
 from benchmarks.sbibm import dynamics, published, run, table, wheel
 from benchmarks.sbibm.tasks import LINEAR_VARIANCE, stabilised, tasks
@@ -237,6 +238,7 @@ def test_what_is_there_is_not_measured_again(tmp_path, small_wheel, trainings, c
     assert results.read_text().startswith(first)
     lines = [json.loads(line) for line in results.read_text().splitlines()]
     assert [line["observation"] for line in lines] == [1, 2]
+    assert {line["settings"] for line in lines} == {run.digest_of("recommended")}
     assert [shape for shape, _ in trainings] == [(1000, 10), (1000, 10)]
     assert all(line["seconds_per_10000_draws"] > 0 and 0.35 < line["c2st"] < 0.65 for line in lines), "exact draws cannot be told apart"
     entropy = 5 * np.log(2 * np.pi * np.e * LINEAR_VARIANCE / 2)
@@ -244,6 +246,29 @@ def test_what_is_there_is_not_measured_again(tmp_path, small_wheel, trainings, c
     mean = np.mean([line["c2st"] for line in lines])
     out = capsys.readouterr().out.split("not yet run")
     assert f"| gaussian_linear | {mean:.3f} (2 of 5) | 0.694 | 0.694 | 0.540 |" in " not yet run".join(out)
+
+
+def line_of(number, **more):
+    return {"task": "sir", "simulations": 1000, "estimator": "recommended", "observation": number, "c2st": 0.5 + number / 100, **more}
+
+
+def test_other_settings_or_packages_are_measured_again_and_never_mixed_in_silence(monkeypatch):
+    cell = run.Cell("sir", 1000, "recommended")
+    now = run.digest_of("recommended")
+    assert now != run.digest_of("maf")
+    assert run.missing(cell, [1, 2], [line_of(1, settings=now)]) == [2]
+    assert run.missing(cell, [1, 2], [line_of(1, settings="another")]) == [1, 2]
+    old = line_of(1)
+    monkeypatch.setattr(run, "FIRST", {"recommended": now})
+    assert run.missing(cell, [1, 2], [old]) == [2], "lines of before are of the first settings"
+    monkeypatch.setattr(run, "version", lambda name: "9.9")
+    assert run.missing(cell, [1, 2], [old]) == [1, 2], "another package"
+    results = [old, line_of(2, settings="another"), {**line_of(3), "estimator": "maf"}]
+    assert table.mixed(results) == ["sir, 1000 simulations, recommended"]
+    assert table.c2st_cell(table.lines_of(results, *cell)) == "0.515 (settings differ) (2 of 5)"
+    again = [*results, line_of(1, settings="another")]
+    assert table.mixed(again) == [], "the last line of an observation counts"
+    assert len(table.lines_of(again, *cell)) == 2
 
 
 def test_the_plan_is_the_recommended_estimator_first_and_the_others_at_most_simulations():
@@ -271,7 +296,8 @@ def test_the_commands_of_the_readme_are_understood(root):
 
 @pytest.mark.parametrize("document", ["benchmarks/sbibm/README.md", "docs/choosing.md"])
 def test_the_documents_tables_are_those_of_the_results(root, document):
-    results = run.read(root / "benchmarks" / "sbibm" / "results.jsonl")
+    results = jsonl.read(root / "benchmarks" / "sbibm" / "results.jsonl")
+    assert table.mixed(results) == []
     text = (root / document).read_text()
     if document.startswith("docs"):
         assert table.kinds(results) in text

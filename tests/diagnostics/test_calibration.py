@@ -122,19 +122,54 @@ def test_no_answer_about_images_is_no_pass(problem):
     assert report.to_json()["local_c2st"]["outcome"] == "not enough data"
 
 
-def test_factors_are_those_of_the_bins_that_come_first(problem):
-    bins = [quantile_bins("S/N", problem.snr, 2), quantile_bins("estimate", problem.estimate[:, 0], 2)]
-    report = calibrate(problem.draws(width=0.5), problem.log_prob(), problem.truth, problem.snr, problem.parameters, binnings=bins)
-    assert [(made.bins.name, made.level) for made in report.conformal] == [("S/N", 0.68), ("S/N", 0.95)]
+def test_factors_are_in_bins_whose_edges_no_image_has_chosen(problem):
+    report = calibrate(problem.draws(width=0.5), problem.log_prob(), problem.truth, problem.snr, problem.parameters, snr_edges=(30.0,))
+    assert [(made.bins.name, made.level) for made in report.conformal] == [("estimated S/N", 0.68), ("estimated S/N", 0.95)]
+    assert [made.bins.edges.tolist() for made in report.conformal] == [[-np.inf, 30.0, np.inf]] * 2
     np.testing.assert_allclose(np.concatenate([made.factor for made in report.conformal]), 2, rtol=0.25)
-    assert report.to_json()["conformal"][0]["factor"] == report.conformal[0].factor.tolist()
+    (first, _) = report.to_json()["conformal"]
+    assert first["factor"] == report.conformal[0].factor.tolist()
+    assert first["edges"] == [None, 30.0, None]
+    assert first["of"].startswith("central intervals of 200 draws by this posterior as it is")
+
+
+def test_a_joint_posterior_that_is_wrong_somewhere_fails_in_bins_alone(make_problem):
+    """Correlations of the faintest fifth; nothing that looks at all images sees it, and no marginal does."""
+    problem = make_problem(n=1000, seed=9)
+    report = {}
+    for fault in ("exact", "wrong correlations if faintest"):
+        claim = FAULTS[fault](problem)
+        draws = claim.draws(200)
+        report[fault] = calibrate(
+            draws, claim.log_prob(problem.truth[:, None])[:, 0], problem.truth, problem.snr, problem.parameters, np.ones(3),
+            log_prob_draws=claim.log_prob(draws[:, :64]), estimate=problem.estimate, binnings=[quantile_bins("S/N", problem.snr)],
+        )  # fmt: skip
+    assert report["exact"].passed
+    wrong = report["wrong correlations if faintest"]
+    assert not wrong.passed
+    assert not any(wrong.problems)
+    assert (wrong.joint_tests.outcome == Outcome.PASSED).all()
+    (line,) = [line for line in wrong.verdict if line.startswith("FAIL")]
+    assert line.startswith("FAIL in 4 bins of S/N")
+    assert "highest density" in line
+    found = wrong.local[0]
+    assert found.names == ("a", "b", "c", "joint", *wrong.joint_tests.names)
+    k = found.names.index("highest density")
+    assert (found.coverage[0, :, k] < found.levels - 2.5 * found.error[0]).all()
+    record = wrong.to_json()
+    assert record["local"][0]["columns"] == list(found.names)
+    assert record["joint_coverage"]["regions"] == list(found.names[3:])
+    overall = np.average(found.coverage[..., k], axis=0, weights=found.n_images)
+    np.testing.assert_allclose(np.array(record["joint_coverage"]["fraction"])[:, 1], overall)
+    assert wrong.main_region == "highest density"
+    assert f"{100 * overall[1]:.1f}%" in wrong.coverage_table()[4]
 
 
 def test_a_posterior_without_spread_fails_and_draws_that_are_not_finite_are_refused(problem):
     draws = problem.draws()
     draws[:, :, 1] = draws[:, :1, 1]
     arguments = (problem.log_prob(), problem.truth, problem.snr, problem.parameters, np.ones(3))
-    options = {"features": {"S/N": problem.snr}, "binnings": [quantile_bins("S/N", problem.snr)]}
+    options = {"features": {"S/N": problem.snr}, "binnings": [quantile_bins("S/N", problem.snr)], "snr_edges": (30.0,)}
     report = calibrate(draws, *arguments, **options)
     assert not report.passed
     assert not report.complete
@@ -172,7 +207,9 @@ def test_report_is_strict_json_of_plain_numbers(problem):
 def test_tables_fit_a_terminal(problem):
     report = report_of(problem)
     table = report.coverage_table()
-    assert len(table) == 6
+    assert len(table) == 7
+    assert table[4].startswith("all together")
+    assert table[4].endswith("(ellipsoids)"), "densities at draws were not given"
     assert all(len(line) <= 120 for line in table)
     assert table[1].startswith("a ")
     assert f"{100 * report.coverage.fraction[1, 0]:.1f}%" in table[1]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from astroflow.diagnostics import conformal_factors, quantile_bins
+from astroflow.diagnostics import conformal_factors, fixed_bins, quantile_bins
 from astroflow.diagnostics.conformal import central_interval
 from astroflow.errors import InputError
 
@@ -40,6 +40,36 @@ def test_the_factor_is_the_order_statistic_that_the_guarantee_needs():
     assert made.factor[0, 0] == pytest.approx(0.7, abs=1e-3)
     assert made.most[0] == pytest.approx(0.78)
     assert made.fewest == 3
+
+
+@pytest.mark.parametrize("level", [0.5, 0.68, 0.7, 0.9, 0.95, 0.99])
+def test_a_factor_exists_from_the_fewest_images_on(level):
+    """0.9 / (1 - 0.9) is a little more than nine in binary numbers; nine images have a factor nevertheless."""
+    draws = np.repeat(np.linspace(-1, 1, 101)[None, :, None], 200, 0)
+    truth = np.linspace(0.1, 0.9, 200)[:, None]
+
+    def made(n):
+        return conformal_factors(draws[:n], truth[:n], fixed_bins("everything", np.zeros(n), ()), level=level)
+
+    fewest = made(5).fewest
+    exact = {0.5: 1, 0.68: 3, 0.7: 3, 0.9: 9, 0.95: 19, 0.99: 99}[level]
+    assert fewest == exact
+    assert np.isfinite(made(fewest).factor).all()
+    assert fewest == 1 or np.isnan(made(fewest - 1).factor).all()
+
+
+def test_the_guarantee_is_kept_by_small_bins_of_fixed_edges():
+    """Nine images and one new one, many times, of a posterior that is wrong: the stretched interval holds the truth as often as it says."""
+    rng, runs = np.random.default_rng(7), 2000
+    draws = rng.normal(size=(runs, 10, 60, 1)) * 0.5
+    truth = rng.normal(0.3, 1, size=(runs, 10, 1))
+    inside = 0
+    for one, true in zip(draws, truth, strict=True):
+        made = conformal_factors(one[:9], true[:9], fixed_bins("everything", np.zeros(9), ()), level=0.7)
+        low, high = made.stretch(central_interval(one[9:], 0.7), np.zeros(1, int))[0]
+        inside += bool(low[0] <= true[9, 0] <= high[0])
+    # of ten that are exchangeable, the seventh smallest of nine factors suffices for the tenth with probability 7 / 10
+    assert abs(inside / runs - 0.7) < 4 * np.sqrt(0.21 / runs)
 
 
 def test_too_few_images_give_no_factor(problem):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy import stats
 
-from astroflow.diagnostics import central_coverage, pit
+from astroflow.diagnostics import central_coverage, density_credibility, joint_pit, pit, region_coverage
 from astroflow.errors import InputError
 
 
@@ -28,6 +29,19 @@ def test_coverage_of_a_scaled_gaussian_is_what_theory_says(make_problem):
     problem = make_problem(n=8000, seed=3)
     result = central_coverage(pit(problem.draws(width=0.7), problem.truth), [0.68])
     np.testing.assert_allclose(result.fraction, 0.5137, atol=4 * 0.0056)
+
+
+@pytest.mark.parametrize("width", [0.7, 1.0, 1.3])
+def test_coverage_of_joint_regions_is_what_theory_says(make_problem, width):
+    """Of three normal parameters, squared distances are chi-squared: regions of a scaled posterior reach that much further, or less."""
+    problem = make_problem(n=4000, seed=3)
+    draws = problem.draws(width=width)
+    density = density_credibility(problem.density(draws, width=width), problem.log_prob(width=width))
+    result = region_coverage(np.stack([density, joint_pit(draws, problem.truth)], 1))
+    expected = stats.chi2(3).cdf(width**2 * stats.chi2(3).ppf(result.levels))
+    np.testing.assert_allclose(result.fraction[:, 0], expected, atol=4 * 0.0079)
+    if width == 1:
+        np.testing.assert_allclose(result.fraction[:, 1], expected, atol=4 * 0.0079)
 
 
 def test_error_is_binomial():

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from astroflow.diagnostics import Outcome, calibrate_locally, ks_uniform, pit, quantile_bins
-from astroflow.diagnostics.local import holm
+from astroflow.diagnostics import Outcome, calibrate_locally, density_credibility, fixed_bins, ks_uniform, pit, quantile_bins
+from astroflow.diagnostics.known import FAULTS
+from astroflow.diagnostics.local import ALARM, holm, uniform_p
 from astroflow.errors import InputError
 
 NAMES = ("a", "b", "c")
@@ -42,6 +43,34 @@ def test_the_false_alarm_rate_is_at_most_what_is_stated(make_problem):
     assert alarms <= stats.binom(100, 0.1).ppf(0.999)
 
 
+def test_a_joint_posterior_that_is_wrong_somewhere_is_caught_by_credibilities_in_bins(make_problem):
+    """The faintest fifth has wrong correlations: marginals are right everywhere, and all images together look right."""
+    problem = make_problem(n=1000, seed=9)
+    claim = FAULTS["wrong correlations if faintest"](problem)
+    draws = claim.draws(200)
+    density = density_credibility(claim.log_prob(draws), claim.log_prob(problem.truth[:, None])[:, 0])
+    assert uniform_p(density) > ALARM
+    (found,) = calibrate_locally(
+        np.column_stack([pit(draws, problem.truth), density]), [*NAMES, "joint"], [quantile_bins("S/N", problem.snr)], regions=["joint"]
+    )
+    assert (found.outcome[:, :3] == Outcome.PASSED).all()
+    assert found.outcome[:, 3].tolist() == [Outcome.FAILED, *[Outcome.PASSED] * 3]
+    assert (found.coverage[0, :, 3] < found.levels - 3 * found.error[0]).all(), "of the regions, below the level"
+    assert (np.abs(found.coverage[1:, :, 3] - found.levels) < 4 * found.error[1:]).all()
+    np.testing.assert_allclose(found.coverage[0, :, 3], [(density[found.bins.which == 0] <= level).mean() for level in found.levels])
+
+
+def test_more_columns_are_more_tests(problem):
+    """A p-value between the limits of few and of many tests fails among few alone."""
+    values = np.random.default_rng(1).random((800, 1))
+    values[:200, 0] **= 1.4
+    bins = quantile_bins("order", np.arange(800.0))
+    (alone,) = calibrate_locally(values, ["a"], [bins])
+    (among,) = calibrate_locally(np.hstack([values, np.random.default_rng(2).random((800, 40))]), [str(k) for k in range(41)], [bins])
+    assert ALARM / 160 < alone.p[0, 0] < ALARM / 4
+    assert (alone.outcome[0, 0], among.outcome[0, 0]) == (Outcome.FAILED, Outcome.PASSED)
+
+
 def test_small_bins_are_no_pass(problem):
     bins = quantile_bins("S/N", problem.snr, 12)
     result = calibrate_locally(pit(problem.draws(width=0.3), problem.truth), NAMES, [bins])[0]
@@ -60,6 +89,16 @@ def test_bins_hold_about_as_many_each_and_leave_out_what_is_not_known():
     assert (same.which == 0).all()
     half = quantile_bins("masked share", np.repeat([0.0, 0.2], 50))
     assert len(half.edges) - 1 == len(np.unique(half.which))
+
+
+def test_fixed_edges_do_not_depend_on_the_images_and_leave_none_out():
+    bins = fixed_bins("S/N", np.array([-1.0, 9.9, 10.0, 1e9, np.inf, np.nan]), (10.0, 30.0))
+    assert bins.which.tolist() == [0, 0, 1, 2, 2, -1]
+    assert bins.labels == ("below 10", "10 to 30", "30 and more")
+    assert fixed_bins("S/N", np.ones(2), ()).labels == ("all",)
+    for edges in ((30.0, 10.0), (10.0, 10.0), (10.0, np.nan), (10.0, np.inf)):
+        with pytest.raises(InputError, match="must be finite and rise"):
+            fixed_bins("S/N", np.ones(2), edges)
 
 
 def test_holm_rejects_one_after_another():

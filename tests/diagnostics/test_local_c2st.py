@@ -70,8 +70,25 @@ def test_it_depends_on_its_seed_alone(many):
     np.testing.assert_array_equal(first.statistic, again.statistic)
 
 
+@pytest.mark.parametrize("at", [[-1, 5], [3, 3], [5, 2000], [], [0.5, 1.5], [[1, 2]], np.ones(10, bool), np.zeros(2000, bool)], ids=str)
+def test_images_to_ask_about_are_some_different_ones(many, at):
+    with pytest.raises(InputError, match="`at` must be different positions from 0 to 1999, one at least, or a mask of 2000 images"):
+        local_c2st(many.draws(20), many.truth, many.features, np.array(at), swaps=1)
+
+
+def test_a_mask_is_as_good_as_positions(many):
+    mask = np.arange(2000) % 4 == 0
+    by_mask, by_position = (local_c2st(many.draws(12), many.truth, many.features, at, swaps=3) for at in (mask, np.flatnonzero(mask)))
+    np.testing.assert_array_equal(by_mask.statistic, by_position.statistic)
+
+
+def test_without_swaps_there_is_no_chance_to_compare_with(many):
+    with pytest.raises(InputError, match="`swaps` must be at least 1"):
+        local_c2st(many.draws(20), many.truth, many.features, swaps=0)
+
+
 def test_too_little_data_and_unusable_features_are_refused(many):
-    with pytest.raises(InputError, match="not enough data: 50 pairs for a classifier of 50 products; give 250"):
+    with pytest.raises(InputError, match="not enough data: 80 pairs for a classifier of 50 products; give 250"):
         local_c2st(many.draws(20)[:100], many.truth[:100], many.features[:100])
     with pytest.raises(InputError, match="`features` must be finite numbers"):
         local_c2st(many.draws(20), many.truth, many.features * np.nan)

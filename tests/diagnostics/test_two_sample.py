@@ -43,6 +43,7 @@ def test_wrong_correlations_are_seen_by_both():
     ("draws", "reference", "message"),
     [
         (np.zeros((50, 3)), np.zeros((50, 2)), r"of the same parameters; got \(50, 3\) and \(50, 2\)"),
+        (np.zeros((50, 0)), np.zeros((60, 0)), "no parameters to compare"),
         (np.full((50, 2), np.nan), REFERENCE, "`draws` holds numbers that are not finite"),
         (REFERENCE[:4], REFERENCE, "4 and 1000 draws are too few"),
         (REFERENCE, np.stack([REFERENCE[:, 0], np.ones(1000)], 1), "parameter 1 of the reference is the same in all draws"),

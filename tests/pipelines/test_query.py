@@ -134,7 +134,10 @@ def test_a_query_says_how_often_error_bars_of_its_like_were_right(files, small_b
     by_snr = {
         "by": "estimated S/N", "edges": [0.1, 1e5], "images": [500], "levels": [0.68], "coverage": [[[*np.full(len(names), 0.66), 0.5]]],
     }  # fmt: skip
-    report = {"passed": False, "complete": True, "verdict": [], "images": 500, "names": [*names, "joint"], "local": [by_snr]}
+    report = {
+        "passed": False, "complete": True, "verdict": [], "images": 500, "names": [*names, "joint"], "local": [by_snr],
+        "draws": 64, "provenance": {"seed": 1},
+    }  # fmt: skip
     attach_validation(bundle, small_posterior.digest, report)
     line = files.ask(bundle=bundle).lines[-1]
     assert "were found NOT calibrated on 500 simulations; of 500 as bright as this one" in line

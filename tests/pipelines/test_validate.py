@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,8 @@ from astroflow.diagnostics.local_c2st import LocalC2ST
 from astroflow.diagnostics.local_verdict import LocalVerdict
 from astroflow.errors import ConfigError, InputError
 from astroflow.pipelines.validate import summary, validate
+from astroflow.pipelines.validation_page import _verdict
+from astroflow.pipelines.validation_reference import NO_REFERENCE, NOT_COMPARED
 from astroflow.posteriors.bundle import load_posterior
 from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.validated import read_validation
@@ -86,7 +89,58 @@ def test_medians_and_factors_are_in_bins_of_the_data(validated):
     assert sum(points["images"]) == len(report.pit)
     assert set(points["scores"]) == {"flux", "re_arcsec", "n", "e1", "e2", "q"}
     assert [(made["by"], made["level"]) for made in record["conformal"]] == [("estimated S/N", 0.68), ("estimated S/N", 0.95)]
-    assert np.array(record["conformal"][0]["factor"]).shape == (4, len(report.parameters))
+    assert record["conformal"][0]["edges"] == [None, 10, 30, 100, 300, None], "fixed, whatever galaxies were drawn"
+    assert np.array(record["conformal"][0]["factor"]).shape == (5, len(report.parameters))
+    assert record["joint_coverage"]["regions"][:2] == ["joint", "highest density"]
+    assert record["local"][0]["columns"] == [*report.parameters.names, *record["joint_coverage"]["regions"]]
+
+
+def test_a_comparison_that_breaks_off_loses_nothing_else(bundle, tmp_path, monkeypatch):
+    """The rest is there while it runs, and after an error; neither says that it passed."""
+    pages = []
+
+    def broken(*_):
+        pages.append(((tmp_path / "report.html").read_text(), json.loads((tmp_path / "validation.json").read_text())))
+        raise InputError("a galaxy of theirs is too large")
+
+    monkeypatch.setattr(module, "exact_posteriors", lambda file, posterior: object())
+    monkeypatch.setattr(module, "_compared", broken)
+    with pytest.warns(RuntimeWarning, match="could not be compared with: a galaxy of theirs is too large"):
+        report = validate(bundle, out=tmp_path, n=100, n_draws=32, seed=78, reference=REFERENCE)
+    pages.append(((tmp_path / "report.html").read_text(), json.loads((tmp_path / "validation.json").read_text())))
+    reasons = ["the comparison has not ended", "a galaxy of theirs is too large"]
+    for (page, record), reason in zip(pages, reasons, strict=True):
+        assert page.count(f"Not compared, which is no pass: {reason}") == 2, "in the verdict and in its section"
+        assert "<strong>Calibrated.</strong>" not in page
+        assert record["reference"] is None
+        assert reason in record["why_no_reference"]
+        assert record["passed"] == report.passed
+    assert "RuntimeWarning: exact posteriors could not be compared with" in pages[1][0]
+
+
+@pytest.mark.parametrize(
+    ("reference", "kind", "words"),
+    [
+        (NO_REFERENCE, "good", "Calibrated."),
+        (f"{NOT_COMPARED}a galaxy is too large", "open", "Calibrated, but not compared with exact posteriors."),
+    ],
+)
+def test_a_comparison_that_was_asked_for_and_not_made_is_no_full_pass(reference, kind, words):
+    report = SimpleNamespace(passed=True, complete=True, verdict=["ok   mag"], pit=np.zeros((300, 8)), false_alarm=0.03)
+    text = _verdict(report, reference)
+    assert f'<div class="verdict {kind}"><strong>{words}</strong>' in text
+    assert ("a galaxy is too large" in text) == (kind == "open")
+
+
+def test_warnings_are_counted_and_come_up_once():
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.resetwarnings()
+        warnings.filterwarnings("ignore", message="of no interest")
+        with module._noted() as texts:
+            for word in ("again", "again", "of no interest", "again", "once"):
+                warnings.warn(word, stacklevel=1)
+    assert texts == ["UserWarning: again (3 times)", "UserWarning: once"]
+    assert [str(one.message) for one in seen] == ["again", "once"]
 
 
 def test_examples_are_chosen_among_the_images_that_were_asked_about(small_posterior, small_simulator):
@@ -113,7 +167,9 @@ def test_what_was_measured_is_attached_to_the_bundle(bundle, validated, small_po
     attached = read_validation(bundle, small_posterior.digest)
     report = validated[1]
     assert attached.passed == report.passed
-    np.testing.assert_array_equal(attached.coverage, report.local[0].coverage[..., :-1])
+    np.testing.assert_array_equal(attached.coverage, report.local[0].coverage[..., : len(report.parameters)])
+    np.testing.assert_array_equal(attached.together, report.local[0].coverage[..., report.local[0].names.index("highest density")])
+    assert attached.attempts[0] == {"seed": 77, "images": len(report.pit), "draws": 64, "passed": report.passed}
     assert load_posterior(bundle).digest == small_posterior.digest, "it is no part of the identity"
     assert "never validated" in read_validation(bundle, "another")
 

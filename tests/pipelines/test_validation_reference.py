@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import astroflow.pipelines.validation_reference as module
+from astroflow.diagnostics import c2st
 from astroflow.errors import InputError
 from astroflow.pipelines.validate import validate
 from astroflow.pipelines.validation_reference import Closeness, ReferenceScore, against_exact, exact_posteriors, reference
@@ -49,7 +50,8 @@ def test_exact_posteriors_are_told_from_the_networks(small_posterior, small_simu
     assert (found.unusable, found.amortized.c2st.tolist()) == (1, [0.0, 1.0, 0.0])
     assert found.amortized.wasserstein.shape == (3, len(small_posterior.parameters))
     assert found.refined is None, "its likelihood does not follow the wings of the PSF"
-    assert told == [("reference", k, 3) for k in (1, 2, 3)]
+    assert told == [("reference", k, 6) for k in range(1, 7)], "three galaxies, and the exact draws of each among themselves"
+    assert (found.draws, found.floor.tolist()) == (200, [0.0] * 3)
     assert found.to_json()["refined"] is None
     backwards = against_exact(small_posterior, exact, "file", 2, lambda function, jobs: reversed([function(*job) for job in jobs]))
     np.testing.assert_array_equal(backwards.amortized.c2st, found.amortized.c2st, "however the classifiers are run")
@@ -64,7 +66,7 @@ def test_refined_draws_are_compared_too(small_posterior, small_simulator, small_
     exact = SimpleNamespace(stamps=stamps, theta=theta, u=u, simulator=small_simulator)
     told = []
     found = against_exact(replace(small_posterior, forward_model=followed), exact, "file", 2, progress=lambda *args: told.append(args[1:3]))
-    assert told[-1] == (6, 6)
+    assert told[-1] == (9, 9)
     assert found.refined.c2st.shape == (3,)
     assert not np.array_equal(found.refined.wasserstein, found.amortized.wasserstein)
     assert set(found.to_json()["refined"]) == {"c2st", "wasserstein"}
@@ -73,14 +75,28 @@ def test_refined_draws_are_compared_too(small_posterior, small_simulator, small_
 def test_galaxies_without_a_posterior_are_no_score(small_posterior, small_simulator, stamps):
     blind = replace(stamps, mask=np.ones_like(stamps.mask))
     exact = SimpleNamespace(stamps=blind, theta=np.zeros((4, 9, 7)), u=np.zeros((4, 9, 7)), simulator=small_simulator)
-    assert against_exact(small_posterior, exact, "file", 2) == "None of the galaxies of file has a posterior."
+    assert (
+        against_exact(small_posterior, exact, "file", 2) == "Not compared, which is no pass: none of the galaxies of file has a posterior."
+    )
     assert "None of the galaxies" in reference("None of the galaxies of file has a posterior.")
+
+
+def test_the_floor_is_what_a_classifier_makes_of_one_posterior():
+    """Halves share no draw, and are in no order; a chain that wanders would be told apart if they were."""
+    chain = np.cumsum(np.random.default_rng(1).normal(size=(400, 2)), 0)
+    first, second = module._halves(chain, 3, 0)
+    assert len({tuple(draw) for draw in np.concatenate([first, second])}) == 400
+    assert c2st(first, second) < 0.6 < 0.9 < c2st(chain[:200], chain[200:])
+    assert module._spread_out(60) == [0, 15, 30, 44, 59]
+    assert module._spread_out(2) == [0, 1]
 
 
 def test_the_section_says_both_and_how_to_read_them():
     near, far = (Closeness(np.array([value, value + 0.1, value + 0.2]), np.full((3, 2), value)) for value in (0.5, 0.7))
-    section = reference(ReferenceScore("exact.npz", ("mag", "n"), 2, far, near))
-    for words in ("C2ST 0.800 in the median", "once refined, C2ST 0.600", "2 galaxies have no posterior", "Good:", "Bad:", "exact.npz"):
+    section = reference(ReferenceScore("exact.npz", ("mag", "n"), 2, far, near, 2000, np.array([0.48, 0.49, 0.53])))
+    for words in ("C2ST 0.800 in the median", "once refined, C2ST 0.600", "2 galaxies have no posterior", "Good:", "Bad:", "exact.npz",
+        "tell 2000 of those draws", "10000 draws a side", "The floor, 1000 draws a side of 3 galaxies, is 0.490 in the median, 0.480 to 0.530",
+    ):  # fmt: skip
         assert words in section
     assert section.count("<td>0.700</td>") == 4
     assert section.count("<td>0.500</td>") == 4
