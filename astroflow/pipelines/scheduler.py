@@ -8,12 +8,14 @@ because files are renamed into place, running it twice does no harm.
 __all__ = ["Outcome", "WorkerLostError", "bounded", "outcomes", "prepare_workers"]
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from astroflow.errors import AstroflowError, IncompleteError
 
 RETRIES = 2
+REGISTRATIONS = 3
 
 
 def prepare_workers(client: Any, function: Callable[..., None], *arguments: Any) -> None:
@@ -29,7 +31,15 @@ def prepare_workers(client: Any, function: Callable[..., None], *arguments: Any)
             function(*arguments)
 
     with _going_away():
-        client.register_plugin(Preparation())
+        for again in range(REGISTRATIONS):
+            try:
+                client.register_plugin(Preparation())
+                return
+            except OSError:
+                # a worker that dies meanwhile breaks the connection; the others are still there
+                if again == REGISTRATIONS - 1:
+                    raise
+                time.sleep(2)
 
 
 def bounded(client: Any, function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], window: int | None = None) -> Iterator[Any]:

@@ -27,7 +27,14 @@ from astroflow.pipelines.scheduler import bounded
 from astroflow.pipelines.tasks import draw_simulations
 from astroflow.pipelines.validation_material import brightness, data_bins, data_features, example_galaxies
 from astroflow.pipelines.validation_page import validation_page
-from astroflow.pipelines.validation_reference import NO_REFERENCE, NOT_COMPARED, ReferenceScore, against_exact, exact_posteriors
+from astroflow.pipelines.validation_reference import (
+    NO_REFERENCE,
+    NOT_COMPARED,
+    ReferenceScore,
+    against_exact,
+    exact_posteriors,
+    remembering,
+)
 from astroflow.plots.calibration import plot_accuracy, plot_calibration
 from astroflow.plots.style import save_figure
 from astroflow.posteriors.bundle import load_posterior
@@ -155,7 +162,7 @@ def validate(
     write(f"{NOT_COMPARED}the comparison has not ended.")  # which it may never do: it takes hours
     with _noted() as more:
         try:
-            compared = _compared(posterior, exact, reference.name, seed, scheduler, workers)
+            compared = _compared(posterior, exact, reference.name, seed, scheduler, workers, out / "classifiers.jsonl")
         except AstroflowError as error:
             compared = f"{NOT_COMPARED}{error}"
             warnings.warn(f"exact posteriors could not be compared with: {error}", RuntimeWarning, stacklevel=2)
@@ -196,10 +203,10 @@ def _measured(
 
 
 def _compared(
-    posterior: Posterior, exact: ReferencePosteriors, file: str, seed: int, scheduler: str | None, workers: int | None
+    posterior: Posterior, exact: ReferencePosteriors, file: str, seed: int, scheduler: str | None, workers: int | None, answers: Path
 ) -> ReferenceScore | str:
-    with reporter("galaxies") as progress, cluster(scheduler, workers) as client:
-        return against_exact(posterior, exact, file, seed, functools.partial(bounded, client), progress)
+    with reporter("classifiers") as progress, cluster(scheduler, workers) as client:
+        return against_exact(posterior, exact, file, seed, remembering(answers, functools.partial(bounded, client)), progress)
 
 
 def summary(report: CalibrationReport) -> list[str]:

@@ -1,8 +1,11 @@
 """How near a bundle's draws are to exact posteriors of the same galaxies, as they are and once they are refined."""
 
-__all__ = ["NOT_COMPARED", "NO_REFERENCE", "Closeness", "ReferenceScore", "against_exact", "exact_posteriors", "reference"]
+__all__ = ["NOT_COMPARED", "NO_REFERENCE", "Closeness", "ReferenceScore", "against_exact", "exact_posteriors", "reference", "remembering"]
 
+import contextlib
+import hashlib
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,7 @@ import numpy as np
 from astroflow.diagnostics.reference import ReferencePosteriors, load_reference, wasserstein
 from astroflow.diagnostics.two_sample import c2st
 from astroflow.errors import InputError
+from astroflow.pipelines.journal import Journal
 from astroflow.pipelines.page import explained, paragraph, section, table
 from astroflow.posteriors.exact.certificate import likelihood_gaps
 from astroflow.posteriors.posterior import Posterior
@@ -155,6 +159,45 @@ def against_exact(
     scores = [Closeness(accuracy, wasserstein(ours, theta)) for accuracy, ours in zip(accuracies[:-1], draws, strict=True)]
     refined = scores[1] if len(scores) > 1 else None
     return ReferenceScore(file, posterior.parameters.names, len(exact.stamps) - len(usable), scores[0], refined, n_draws, floor)
+
+
+def remembering(file: Path, runs: Runs) -> Runs:
+    """Return runs of classifiers that take from a file what they answered before, and add to it what they answer now.
+
+    A comparison takes hours; one that was stopped goes on with the classifiers that are missing.
+    """
+
+    def run(function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        known, waiting = _answers(file), []
+        for job in jobs:
+            answer = known.get(_key(job))
+            if answer is None:
+                waiting.append(job)
+            else:
+                yield job[0], job[1], answer
+        keys = {job[:2]: _key(job) for job in waiting}
+        with Journal(file) as journal:
+            for kind, row, answer in runs(function, waiting):
+                journal.write(key=keys[kind, row], accuracy=answer)
+                yield kind, row, answer
+
+    return run
+
+
+def _answers(file: Path) -> dict[str, float]:
+    """Read what classifiers have answered; a line that was cut off is one that has not."""
+    known = {}
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            found = json.loads(line)
+            known[str(found["key"])] = float(found["accuracy"])
+    return known
+
+
+def _key(job: tuple[Any, ...]) -> str:
+    """Return what an answer depends on: the draws that are told apart, and the seed."""
+    _, _, ours, exact, seed = job
+    return hashlib.sha256(b"".join((ours.tobytes(), exact.tobytes(), str(seed).encode()))).hexdigest()
 
 
 def _spread_out(galaxies: int) -> list[int]:

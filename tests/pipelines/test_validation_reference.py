@@ -1,15 +1,16 @@
+import itertools
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import replace
 
 import astroflow.pipelines.validation_reference as module
 from astroflow.diagnostics import c2st
 from astroflow.errors import InputError
 from astroflow.pipelines.validate import validate
-from astroflow.pipelines.validation_reference import Closeness, ReferenceScore, against_exact, exact_posteriors, reference
+from astroflow.pipelines.validation_reference import Closeness, ReferenceScore, against_exact, exact_posteriors, reference, remembering
 from astroflow.posteriors.bundle import load_posterior
 
 REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference_posteriors" / "sersic_v1.npz"
@@ -100,3 +101,26 @@ def test_the_section_says_both_and_how_to_read_them():
         assert words in section
     assert section.count("<td>0.700</td>") == 4
     assert section.count("<td>0.500</td>") == 4
+
+
+def test_a_comparison_that_was_stopped_goes_on_with_the_classifiers_that_are_missing(tmp_path):
+    rng, asked = np.random.default_rng(1), []
+    jobs = [(kind, row, rng.normal(size=(9, 2)), rng.normal(size=(9, 2)), 7) for kind, row in ((0, 0), (0, 1), (1, 0))]
+
+    def answer(kind, row, ours, exact, seed):
+        asked.append((kind, row))
+        return kind, row, float(ours[0, 0])
+
+    expected = [answer(*job) for job in jobs]
+    asked.clear()
+    runs = remembering(tmp_path / "answers.jsonl", itertools.starmap)
+    stopped = runs(answer, jobs)
+    assert [next(stopped), next(stopped)] == expected[:2]
+    stopped.close()
+    with open(tmp_path / "answers.jsonl", "a") as file:
+        file.write('{"key": "cut o')
+    assert sorted(runs(answer, jobs)) == expected
+    assert asked == [(0, 0), (0, 1), (1, 0)], "each once"
+    asked.clear()
+    assert sorted(runs(answer, [(*job[:4], 8) for job in jobs])) == expected
+    assert len(asked) == 3, "another seed, other classifiers"
