@@ -320,6 +320,7 @@ def test_golden_answers_hold_a_draw_of_every_member(small_ensemble, stamps, tmp_
     save_bundle(tmp_path / "bundle", small_ensemble, stamps)
     changed = load_posterior(tmp_path / "bundle")
     golden = bundle._golden(changed, stamps)
+    assert all(set(row) == {0, 1} for row in changed.estimator.drawn_by(golden["noise"]).tolist())
     for name in ("member0/layer0/bias0", "member1/layer0/bias0"):
         variable = changed.estimator.variables[name]
         variable.assign_add(np.ones(variable.shape, np.float32))
