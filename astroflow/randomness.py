@@ -7,7 +7,7 @@ Reference: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3",
 https://doi.org/10.1145/2063384.2063405
 """
 
-__all__ = ["generator", "standard_normals"]
+__all__ = ["derived_seed", "generator", "standard_normals"]
 
 import hashlib
 import json
@@ -35,6 +35,14 @@ def generator(seed: int, purpose: str, *key: int | str) -> np.random.Generator:
     # JSON keeps apart what plain joining would not: 1 and "1", ("a", "b") and ("a,b",).
     digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+
+def derived_seed(seed: int, purpose: str, *key: int | str) -> int:
+    """Return another seed, of 63 bits, for what can only be seeded by one number; parameters as of `generator`.
+
+    Seeds made by arithmetic (a thousand times the seed, plus k) meet each other, and those that users choose.
+    """
+    return int(generator(seed, purpose, *key).integers(2**63))
 
 
 def standard_normals(seed: int, purpose: str, ids: Sequence[int] | Sequence[str] | Array, shape: tuple[int, ...]) -> Array:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astroflow.randomness import generator, standard_normals
+from astroflow.randomness import derived_seed, generator, standard_normals
 
 keys = st.one_of(st.integers(), st.text(max_size=8))
 
@@ -57,3 +57,12 @@ def test_standard_normals_are_standard_and_independent():
     assert abs(block.std() - 1) < 5 / np.sqrt(2 * block.size)
     neighbours = np.mean(block[1:] * block[:-1])
     assert abs(neighbours) < 5 / np.sqrt(block.size)
+
+
+def test_derived_seeds_are_large_and_all_different():
+    seeds = [derived_seed(seed, "member", k) for seed in range(30) for k in range(30)]
+    assert len(set(seeds)) == 900
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert np.median(seeds) > 2**61
+    assert min(seeds) > 10**6, "none is one that somebody would choose"
+    assert derived_seed(3, "member", 1) == derived_seed(3, "member", 1) != derived_seed(3, "other", 1)

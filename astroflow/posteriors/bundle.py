@@ -26,7 +26,7 @@ from safetensors.numpy import load, save
 from astroflow.config import Recipe
 from astroflow.errors import BundleError, ConfigError, InputError, OutputError
 from astroflow.files import atomic_write, clear_stages, is_stage
-from astroflow.posteriors.ensemble import AnyEstimator, build_any_estimator
+from astroflow.posteriors.ensemble import AnyEstimator, Ensemble, build_any_estimator
 from astroflow.posteriors.exact.prior_target import prior_bijector
 from astroflow.posteriors.familiarity import Familiarity
 from astroflow.posteriors.inputs import input_shapes, network_inputs
@@ -50,6 +50,7 @@ BESIDE = ("history.json", "learning_curve.png", ATTACHED)
 MAX_JSON = 4 * 1024**2
 MAX_WEIGHTS = 2 * 1024**3
 GOLDEN_OBJECTS, GOLDEN_DRAWS = 8, 16
+"""So many answers are stored, of ensembles with more members one draw of each."""
 GOLDEN_TOLERANCE = 2e-3
 AUXILIARY = ("log_snr",)
 
@@ -320,7 +321,7 @@ def _golden(posterior: Posterior, stamps: Stamps) -> dict[str, Array]:
         raise InputError(f"a bundle needs {GOLDEN_OBJECTS} stamps for its golden answers; got {len(stamps)}")
     estimator, stamps = posterior.estimator, stamps[:GOLDEN_OBJECTS]
     inputs = network_inputs(stamps)
-    noise = np.random.default_rng(0).standard_normal((GOLDEN_OBJECTS, GOLDEN_DRAWS, estimator.dimensions), dtype=np.float32)
+    noise = np.random.default_rng(0).standard_normal(_golden_shape(estimator), dtype=np.float32)
     golden = {f"inputs/{name}": value for name, value in inputs.items()} | {"noise": noise} | _answers(estimator, inputs, noise)
     if posterior.linearized is None:
         return golden
@@ -332,6 +333,12 @@ def _golden(posterior: Posterior, stamps: Stamps) -> dict[str, Array]:
     return golden | {f"linearized/{name}": value for name, value in (given | answers).items()}
 
 
+def _golden_shape(estimator: AnyEstimator) -> tuple[int, int, int]:
+    """Return the shape of golden draws, of which every member makes some."""
+    members = estimator.size if isinstance(estimator, Ensemble) else 1
+    return GOLDEN_OBJECTS, max(GOLDEN_DRAWS, members), estimator.dimensions
+
+
 def _answers(estimator: AnyEstimator, inputs: dict[str, Array], noise: Array) -> dict[str, Array]:
     context, auxiliary = estimator.encode(inputs)
     draws = estimator.sample(context, noise)
@@ -341,7 +348,7 @@ def _answers(estimator: AnyEstimator, inputs: dict[str, Array], noise: Array) ->
 
 
 def _check_golden(estimator: AnyEstimator, linearized: LinearizedStage | None, golden: dict[str, Array], folder: Path) -> None:
-    n, draws = GOLDEN_OBJECTS, (GOLDEN_OBJECTS, GOLDEN_DRAWS, estimator.dimensions)
+    n, draws = GOLDEN_OBJECTS, _golden_shape(estimator)
     expected = {f"inputs/{name}": (n, *shape) for name, shape in estimator.shapes.items()}
     expected |= {"noise": draws, "draws": draws, "auxiliary": (n, len(estimator.auxiliary))}
     expected["context"] = (n, estimator.context_length)

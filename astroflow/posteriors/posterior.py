@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 LOW_SNR = 5.0
 COMPARED = 32
-"""So many draws of an ensemble are compared among its members."""
+"""At least so many draws of an ensemble are compared among its members, as many of each."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,9 @@ class Posterior:
         """Return how much the members of an ensemble contradict each other; its draws are the same whatever the seed of others."""
         if not isinstance(self.estimator, Ensemble):
             return None
-        noise = standard_normals(0, "disagreement", framed.stamps.ids, (COMPARED, len(self.parameters)))
+        members = self.estimator.size
+        draws = -(-COMPARED // members) * members
+        noise = standard_normals(0, "disagreement", framed.stamps.ids, (draws, len(self.parameters)))
         return np.where(framed.usable, self.estimator.disagreement(context, noise), np.nan)
 
     def fitted_rows(self, encoded: Encoded, rows: Array) -> Encoded:
@@ -175,7 +177,8 @@ class Posterior:
         rows = np.flatnonzero(encoded.fitted)
         chance = standard_normals(seed, "share", encoded.ids[rows], noise.shape[1:2])
         own = special.ndtr(chance) < share[:, None]
-        # they are few, so only as many are drawn as the row with the most wants; which is where in a row depends on that row alone
+        # they are few, so only as many are drawn as the row with the most wants; which is where in a row depends on that row alone.
+        # By their own base normals they are of all members of an ensemble alike, wherever in the row they go
         places = np.argsort(~own, axis=1, kind="stable")[:, : max(own.sum(1).max(), 1)]
         drawn = self.estimator.sample(encoded.context[rows], noise[rows[:, None], places])
         wanted = np.take_along_axis(own, places, 1)

@@ -46,6 +46,9 @@ class GalaxyFeed(Protocol):
     def blocks(self, epoch: int) -> Iterator[Simulation]:
         """Yield the simulations of an epoch, some batches at a time."""
 
+    def distinct(self, epochs: int) -> int:
+        """Return how many different galaxies are seen in so many epochs."""
+
     def held_out(self) -> Simulation:
         """Return the simulations that training never sees."""
 
@@ -129,6 +132,11 @@ class SimulationFeed:
     def blocks(self, epoch: int) -> Iterator[Simulation]:
         """Yield the simulations of an epoch, some batches at a time."""
         return made_together(draw for _, draw in self._blocks(epoch))
+
+    def distinct(self, epochs: int) -> int:
+        """Return how many different galaxies are seen in so many epochs; new noise and turns make no others of them."""
+        # what the incomplete batches of one epoch leave out is in another one
+        return self.steps_per_epoch * self.batch_size if epochs == 1 else self.n_train
 
     def _blocks(self, epoch: int, first: int = 0) -> Iterator[tuple[int, Callable[[], Simulation]]]:
         """Yield the number of each block's first batch, and what draws the block; groups that end before the batch `first` are not read."""

@@ -89,9 +89,7 @@ def train_posterior(
     estimator.adapt(first, first["theta"], first["auxiliary"])
     folder = out.with_name(f"{out.name}.checkpoint")
     _check_same_run(folder, recipe, _identity(data), seed)
-    # a galaxy with new noise tells less than a new galaxy, so stored ones count once
-    seen = feed.steps_per_epoch * training.batch_size * (training.epochs if stored is None else 1)
-    result = fit_members(estimator, feed, batch, training, seed, seen, folder, progress)
+    result = fit_members(estimator, feed, batch, training, seed, feed.distinct(training.epochs), folder, progress)
     linearized_score = None if stage is None else fit_linearized(stage, estimator, feed, held_out, training, seed, progress, folder)
     familiar = feed.observed_anew(FAMILIAR)
     context, _ = estimator.encode(as_batch(familiar))

@@ -78,6 +78,10 @@ class FreshFeed:
         """Yield the simulations of an epoch, some batches at a time."""
         return made_together(self._draws(epoch, range(0, self.steps_per_epoch, BLOCK_BATCHES)))
 
+    def distinct(self, epochs: int) -> int:
+        """Return how many different galaxies are seen in so many epochs."""
+        return epochs * self.steps_per_epoch * self.batch_size
+
     def _draws(self, epoch: int, starts: Iterable[int]) -> Iterator[Callable[[], Simulation]]:
         """Yield what draws the block of each of the first batches `starts`."""
         self._pool("fresh", epoch)
@@ -138,6 +142,11 @@ class MixedFeed:
         """Yield the simulations of an epoch, some batches at a time."""
         for pair in zip(self.stored.blocks(epoch), self.fresh.blocks(epoch), strict=False):
             yield from pair
+
+    def distinct(self, epochs: int) -> int:
+        """Return how many different galaxies are seen in so many epochs: the stored ones, and fresh ones as many in each."""
+        each = epochs * self.steps_per_epoch // 2 * self.stored.batch_size
+        return min(self.stored.distinct(epochs), each) + each
 
     def held_out(self) -> Simulation:
         """Return the stored galaxies that training never sees."""

@@ -50,6 +50,9 @@ class GeneralTraining(TrainingRecipe):
 class GeneralConfig(Architecture):
     """Configuration of `train_estimator`: architecture, optimisation, bounds."""
 
+    linearized: None = None
+    """General problems have no forward model whose fits could be improved on."""
+
     summary: SummaryRecipe = SummaryRecipe(dense=(256, 256, 256, 256), context=64)
     """The summary network."""
     flow: FlowRecipe = SplineMAFRecipe(layers=4, bins=10)
@@ -60,6 +63,13 @@ class GeneralConfig(Architecture):
     """(low, high) of each parameter, such as [0, null] for what is positive; null where it is free, as all are by default."""
     seed: int = 0
     """Seeds initial weights and the order of the batches."""
+
+    @pydantic.field_validator("linearized", mode="before")
+    @classmethod
+    def _no_fits(cls, value: Any) -> Any:
+        if value is not None:
+            raise ValueError("it fits images of galaxies by their forward model, which general problems do not have; leave it out")
+        return value
 
 
 @dataclass(frozen=True)

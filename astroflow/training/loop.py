@@ -3,6 +3,9 @@
 AdamW with a warm-up and a cosine decay, gradients cut at a global norm, a moving average of the weights that is what is
 validated and kept. A checkpoint after every epoch, and every few minutes within one, holds the whole state, so a killed training resumes
 at the step of the last one and ends as an undisturbed one would.
+
+Weights that have a distribution are validated as they are trained: by the scores of draws of them, the same ones after every epoch, less
+the divergence from the prior. At their means alone, the best would be an epoch whose spreads have hardly moved.
 """
 
 __all__ = ["Feed", "TrainingResult", "fit_estimator"]
@@ -26,6 +29,8 @@ from astroflow.training.recipe import TrainingRecipe
 from astroflow.training.variational import PointWeights, VariationalWeights
 from astroflow.types import Array, Progress
 
+TRIALS = 4
+"""So many draws of weights that have a distribution are scored on held-out objects, and their opposites."""
 CHECKPOINT_SECONDS = 120.0
 """Within an epoch the state is saved this often."""
 
@@ -42,7 +47,12 @@ class Feed(Protocol):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How training went: one entry of `history` per epoch, `best_epoch` counted from 0, held-out log score in nats per object."""
+    """How training went: one entry of `history` per epoch, `best_epoch` counted from 0, held-out log score in nats per object.
+
+    Entries hold `epoch`, `step`, `train_loss`, `val_loss` and `learning_rate`; of weights that have a distribution also their `divergence`
+    from the prior per simulation, and the `elbo`, the training's score less that. The best epoch is that whose `val_loss` and
+    `divergence` together are least.
+    """
 
     history: list[dict[str, float]]
     best_epoch: int
@@ -91,6 +101,11 @@ def _check_finite(what: str, value: float, where: str) -> None:
         )
 
 
+def _best(history: list[dict[str, float]]) -> int:
+    """Return the first of the best epochs."""
+    return int(np.argmin([record["val_loss"] + record.get("divergence", 0.0) for record in history]))
+
+
 def _has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
@@ -122,10 +137,14 @@ class _Loop:
         # compiled as a whole, small networks take half the time; convolutions are faster as they are
         pictures = any(len(shape) > 1 for shape in estimator.shapes.values())
         self.step = tf.function(self._step, jit_compile=not pictures, autograph=False)
-        self.score = tf.function(self._score, reduce_retracing=True, autograph=False)
+        self.encode = tf.function(self._context, reduce_retracing=True, autograph=False)
+        self.score = tf.function(estimator.log_prob_graph, reduce_retracing=True, autograph=False)
+
+    def _context(self, batch: Mapping[str, Any]) -> Any:
+        return self.estimator.summary(batch, training=True)
 
     def _losses(self, batch: Mapping[str, Any]) -> tuple[Any, Any]:
-        context = self.estimator.summary(batch, training=True)
+        context = self._context(batch)
         score = self.estimator.log_prob_graph(batch["theta"], context)
         if self.estimator.head is None:
             return score, tf.zeros([])
@@ -152,8 +171,14 @@ class _Loop:
         for average, variable in zip(self.average, self.variables, strict=True):
             average.assign(decay * average + (1.0 - decay) * variable)
 
-    def _score(self, batch: Mapping[str, Any]) -> Any:
-        return self._losses(batch)[0]
+    def _trials(self) -> list[Array]:
+        """Return the normals of the draws of the weights that are validated."""
+        if not self.weights.size:
+            return [np.zeros(0, np.float32)]
+        draws = generator(self.seed, "trial weights").standard_normal((TRIALS, self.weights.size), np.float32)
+        # of each weight the few are given variance one, or the best spread would depend on them
+        draws /= np.sqrt(np.mean(draws**2, axis=0))
+        return [*draws, *-draws]
 
     def run(self, held_out: Mapping[str, Array], checkpoint: Path | None, progress: Progress) -> TrainingResult:
         history: list[dict[str, float]] = []
@@ -177,26 +202,25 @@ class _Loop:
                 if checkpoint and time.monotonic() - saved_at > CHECKPOINT_SECONDS and k + 1 < steps:
                     save_checkpoint(checkpoint, self._state(best), {"history": history, "losses": losses})
                     saved_at = time.monotonic()
-            score = self._validate(held_out)
+            score, divergence = self._validate(held_out)
             _check_finite("held-out loss", -score, f"epoch {epoch}")
-            if not history or score > max(-h["val_loss"] for h in history):
-                best = [v.numpy() for v in self.average]
             done = (epoch + 1) * steps
             loss = float(np.mean(losses))
             record = {"epoch": epoch, "step": done, "train_loss": loss, "val_loss": -score, "learning_rate": float(self.schedule(done))}
-            history.append(record | self.weights.record(loss))
+            history.append(record | ({"divergence": divergence, "elbo": -loss - divergence} if self.weights.size else {}))
+            if _best(history) == epoch:
+                best = [v.numpy() for v in self.average]
             losses = []
             if checkpoint:
                 save_checkpoint(checkpoint, self._state(best), {"history": history})
         for variable, value in zip(self.variables, best, strict=True):
             variable.assign(value)
         self.weights.place(np.zeros(self.weights.size, np.float32))
-        scores = [-h["val_loss"] for h in history]
-        return TrainingResult(history, int(np.argmax(scores)), float(max(scores)))
+        chosen = _best(history)
+        return TrainingResult(history, chosen, -history[chosen]["val_loss"])
 
     def _exhausted(self, history: list[dict[str, float]]) -> bool:
-        scores = [-h["val_loss"] for h in history]
-        return len(scores) > self.recipe.patience and int(np.argmax(scores)) < len(scores) - self.recipe.patience
+        return len(history) > self.recipe.patience and _best(history) < len(history) - self.recipe.patience
 
     def _batches(self, epoch: int, done: int) -> Iterator[Any]:
         """Yield the batches of an epoch after the first `done`; where a GPU takes the steps, the next ones are prepared beside it."""
@@ -220,20 +244,23 @@ class _Loop:
         if failures:
             raise failures[0]
 
-    def _validate(self, held_out: Mapping[str, Array]) -> float:
-        """Return the mean held-out log score of the moving average."""
+    def _validate(self, held_out: Mapping[str, Array]) -> tuple[float, float]:
+        """Return the mean held-out log score of the moving average, and the divergence of its weights' distribution per simulation."""
         current = [v.numpy() for v in self.variables]
         for variable, average in zip(self.variables, self.average, strict=True):
             variable.assign(average)
-        self.weights.place(np.zeros(self.weights.size, np.float32))
-        n, size = len(held_out["theta"]), self.recipe.batch_size
-        total = 0.0
-        for start in range(0, n, size):
+        size, batches = self.recipe.batch_size, []
+        for start in range(0, len(held_out["theta"]), size):
             batch = {name: tf.constant(values[start : start + size], tf.float32) for name, values in held_out.items()}
-            total += float(tf.reduce_sum(tf.cast(self.score(batch), tf.float64)))
+            batches.append((batch["theta"], self.encode(batch)))
+        scores = []
+        for noise in self._trials():
+            self.weights.place(noise)
+            scores.append(np.concatenate([self.score(theta, context).numpy() for theta, context in batches]))
+        divergence = self.weights.divergence()
         for variable, value in zip(self.variables, current, strict=True):
             variable.assign(value)
-        return total / n
+        return float(np.mean(scores, dtype=np.float64)), divergence
 
     def _state(self, best: list[Array]) -> dict[str, Array]:
         parts = {"weights": self.variables, "average": self.average, "optimizer": self.optimizer.variables}

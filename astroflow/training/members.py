@@ -69,7 +69,7 @@ def fit_members(
     seed : int
         Seeds the order of contexts in polishing, and draws of weights.
     simulations : int
-        How many different simulations training sees, against which a distribution of weights is weighed.
+        How many different simulations a whole training sees, against which a distribution of weights is weighed.
     folder : Path, optional
         Where checkpoints are kept.
     progress : callable, optional

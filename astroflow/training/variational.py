@@ -7,7 +7,8 @@ the evidence lower bound of N simulations (ELBO), here per simulation,
 
 Each step draws the weights once, puts them into the network, and takes the gradient there; with :math:`w = \mu + \sigma \epsilon` it is
 that of the mean, and times :math:`\sigma \epsilon` that of the standard deviation's logarithm. So no layer need know that its weights have
-a distribution. Weights of which the simulations say nothing stay as the prior has them: draws of the flow differ, and so do their answers.
+a distribution. Where the bound is highest, weights of which the simulations say nothing are as the prior has them: draws of the flow
+differ, and so do their answers.
 
 References
 ----------
@@ -50,9 +51,9 @@ class PointWeights:
         """Return the gradients of the loss by `variables`, given those by the network's."""
         return list(network)
 
-    def record(self, loss: float) -> dict[str, float]:
-        """Return what an epoch's record says besides: nothing."""
-        return {}
+    def divergence(self) -> float:
+        """Return what the weights cost, nats per simulation: nothing."""
+        return 0.0
 
 
 class VariationalWeights:
@@ -118,12 +119,12 @@ class VariationalWeights:
         by_spread += PACE * by_weight * noise * self.sd
         return [*(network[k] for k in self._certain), by_mean + by_weight, by_spread]
 
+    def divergence(self) -> float:
+        """Return the divergence of the weights' distribution from their prior, nats per simulation."""
+        return float(self._divergence()) / self.simulations
+
     def _divergence(self) -> Any:
         return tf.reduce_sum(self._used * tfd.kl_divergence(tfd.Normal(self.mean, self.sd), self._prior))
-
-    def record(self, loss: float) -> dict[str, float]:
-        """Return the `elbo` of an epoch whose mean loss was `loss`, nats per simulation."""
-        return {"elbo": -loss - float(self._divergence()) / self.simulations}
 
 
 def _scales(conditioner: Conditioner, k: int) -> list[tuple[Any, Array]]:

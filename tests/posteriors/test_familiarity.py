@@ -4,7 +4,7 @@ import galsim
 import numpy as np
 import pytest
 
-from astroflow.posteriors.familiarity import Familiarity, psf_features, unfamiliar_correlation
+from astroflow.posteriors.familiarity import Familiarity, _Cloud, psf_features, unfamiliar_correlation
 from astroflow.posteriors.flags import Flag
 from astroflow.sims.correlation import binned_correlation
 from astroflow.sims.noise_correlation import CosmosCorrelation, GaussianCorrelation
@@ -160,6 +160,36 @@ def test_a_share_of_one_in_a_thousand_lies_beyond(small_simulator):
     cloud = Familiarity.of(stamps, context).context
     assert np.isclose(cloud.threshold, 1.05 * chi2(5).ppf(0.999), rtol=0.1)
     assert np.isclose(cloud.distance(context).mean(), 5, rtol=0.02)
+
+
+@pytest.mark.parametrize("dimensions", [32, 512])
+def test_fresh_rows_are_familiar_however_long_the_context(dimensions):
+    """Of several networks' contexts together too, a share of one in a thousand is flagged; and a departure is still seen."""
+    rng = np.random.default_rng(3)
+    mixing = rng.normal(size=(dimensions, dimensions))
+    n = 4096
+
+    def contexts(rows):
+        return rng.normal(size=(rows, dimensions)) @ mixing + 5
+
+    cloud = _Cloud.of(contexts(n), 0.001)
+    beyond = np.mean(cloud.distance(contexts(16_000)) > cloud.threshold)
+    assert beyond < 0.002
+    odd = rng.normal(size=(500, dimensions))
+    odd[:, :8] += 6  # in a few directions only
+    assert np.mean(cloud.distance(odd @ mixing + 5) > cloud.threshold) > 0.9
+
+
+def test_thresholds_are_those_of_rows_that_are_left_out():
+    """By measuring the cloud anew without each row."""
+    features = np.random.default_rng(0).normal(size=(60, 7)) @ np.random.default_rng(1).normal(size=(7, 7))
+    expected = [_Cloud.of(np.delete(features, i, 0), 0.1).distance(features[i : i + 1])[0] for i in range(60)]
+    assert _Cloud.of(features, 0.1).threshold == pytest.approx(1.05 * np.quantile(expected, 0.9), rel=1e-9)
+
+
+def test_rows_fewer_than_dimensions_leave_a_number():
+    cloud = _Cloud.of(np.random.default_rng(0).normal(size=(6, 9)), 0.001)
+    assert 1e6 < cloud.threshold < np.inf
 
 
 def seen_through(psf, n=50):

@@ -121,6 +121,14 @@ def test_without_turns_galaxies_stay_as_they_are(feed, small_training_set):
     assert len(turned - stored) > 1000
 
 
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_it_knows_how_many_galaxies_a_training_sees(feed, epochs):
+    made = feed()
+    seen = set().union(*(keys(batch["theta"]) for epoch in range(epochs) for batch in made.epoch(epoch)))
+    assert made.distinct(epochs) == {1: 22 * 64, 3: 1459}[epochs]
+    assert abs(len(seen) - made.distinct(epochs)) <= 1, "new noise makes no new galaxy, and an incomplete batch is in another epoch"
+
+
 def test_sets_larger_than_memory_are_read_in_groups(feed, monkeypatch, small_training_set):
     read = []
     real = TrainingSet.read

@@ -12,6 +12,7 @@ from astroflow.config import parse_recipe
 from astroflow.errors import ConfigError, OutputError
 from astroflow.posteriors.bundle import load_posterior
 from astroflow.training.fit import train_posterior
+from astroflow.training.fresh import FreshFeed
 from astroflow.training.loop import TrainingResult
 from astroflow.training.recipe import EstimatorRecipe
 
@@ -129,6 +130,28 @@ def test_an_ensemble_with_a_linearised_stage_is_one_bundle(small_training_set, s
     assert not np.allclose(one, other)
     assert loaded.training["held_out_log_score"] == pytest.approx(result.best_score)
     assert loaded.training["recipe"]["epistemic"] == {"kind": "ensemble", "members": 2}
+
+
+def test_an_elbo_counts_the_galaxies_that_training_sees(tiny, small_training_set, small_forward_model, tmp_path, monkeypatch):
+    """Stored ones once, fresh ones always, mixed ones half and half."""
+    seen = []
+
+    def begin(estimator, feed, held_out, recipe, seed, simulations, *_):
+        seen.append(simulations)
+        raise KilledError
+
+    monkeypatch.setattr(fit, "fit_members", begin)
+    monkeypatch.setattr(fit, "build_estimator", lambda *_: types.SimpleNamespace(adapt=lambda *_: None))
+    monkeypatch.setattr(fit, "_first", lambda feed: {"theta": None, "auxiliary": None})
+    monkeypatch.setattr(fit, "as_batch", lambda simulation: {})
+    monkeypatch.setattr(FreshFeed, "held_out", lambda self: None)
+    fast = small_forward_model | {"engine": "fourier", "psf": small_forward_model["psf"] | {"image_size": 17}}
+    data = {"stored": small_training_set, "mixed": replace(small_training_set, recipe=fast), "fresh": fast}
+    for mode, given in data.items():
+        simulations = tiny.simulations.model_copy(update={"mode": mode, "n": 512})
+        with pytest.raises(KilledError):
+            train_posterior(tiny.model_copy(update={"simulations": simulations}), given, tmp_path / mode, seed=2)
+    assert seen == [1280, 1280 + 3 * 1280, 3 * 512]
 
 
 def test_the_checkpoint_of_another_run_is_refused(tiny, small_training_set, tmp_path, stopped):

@@ -104,6 +104,23 @@ def test_mixed_batches_come_in_turn(feed, small_training_set, simulator):
         assert equal(list(mixed.epoch(1, first)), batches[first:])
 
 
+def test_feeds_know_how_many_galaxies_a_training_sees(feed, small_training_set, simulator):
+    """Of mixed ones the fresh half is new in every epoch, the stored half comes again."""
+    store = {"simulator": simulator, "batch_size": BATCH, "seed": 3, "turns": False}
+    stored = SimulationFeed(data=small_training_set, validation=0.05, **store)
+    few = SimulationFeed(data=small_training_set, validation=0.5, **store)
+    object.__setattr__(few, "n_train", 40)
+    object.__setattr__(few, "_groups", [(0, 40)])
+    for made, epochs, expected in (
+        (feed(n=40), 3, 120),
+        (MixedFeed(few, feed(n=40)), 3, 40 + 120),
+        (MixedFeed(few, feed(n=96)), 2, 40 + 80),
+        (MixedFeed(stored, feed(n=40)), 1, 80),
+    ):
+        theta = np.concatenate([batch["theta"] for epoch in range(epochs) for batch in made.epoch(epoch)])
+        assert made.distinct(epochs) == expected == len(np.unique(theta[:, 0]))
+
+
 def test_galsim_is_too_slow_for_it(feed, small_simulator):
     with pytest.raises(ConfigError, match="fresh simulations need `engine: fourier`.*has galsim"):
         feed(simulator=small_simulator)

@@ -238,6 +238,7 @@ def test_no_data_at_all_are_refused():
         ({"training": {"epoch": 3}}, r"unknown key `training.epoch`.* Did you mean 'epochs'\?"),
         ({"summary": {"channels": {"x": [4]}}}, "`summary.channels` names 'x', which is no image input; the image inputs are none"),
         ({"flow": {"hidden": [1]}}, "needs hidden layers of at least 2 units"),
+        ({"linearized": {"steps": 1}}, "config: `linearized`: it fits images of galaxies .* general problems do not have; leave it out"),
     ],
 )
 def test_unknown_settings_are_refused(config, message):

@@ -135,7 +135,7 @@ def scripted(monkeypatch, scores):
 
     def validate(self, held_out):
         averages.append([v.numpy() for v in self.average])
-        return scores[len(averages) - 1]
+        return scores[len(averages) - 1], 0.0
 
     monkeypatch.setattr(loop._Loop, "_validate", validate)
     return averages
@@ -148,6 +148,13 @@ def test_it_stops_when_the_held_out_score_no_longer_rises_and_keeps_the_best(mon
     assert len(result.history) == 4
     assert (result.best_epoch, result.best_score) == (1, 3.0)
     assert all(np.array_equal(v.numpy(), a) for v, a in zip(estimator.trainable_variables, averages[1], strict=True))
+
+
+def test_weights_that_have_a_distribution_are_chosen_by_what_is_trained():
+    """Of two epochs the better is that whose score less the divergence is higher, which neither alone decides."""
+    records = [{"val_loss": -3.0, "divergence": 2.0}, {"val_loss": -2.0, "divergence": 0.5}, {"val_loss": -1.0, "divergence": 0.1}]
+    assert loop._best(records) == 1
+    assert loop._best([{"val_loss": -3.0}, {"val_loss": -4.0}, {"val_loss": -4.0}]) == 1, "the first of the best"
 
 
 def test_it_goes_on_while_the_score_rises(monkeypatch):
