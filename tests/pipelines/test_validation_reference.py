@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import replace
 
 import astroflow.pipelines.validation_reference as module
 from astroflow.diagnostics import c2st
