@@ -85,7 +85,7 @@ class Cluster:
             self._start_workers()
 
     def _start_workers(self) -> None:
-        options = ["--nworkers", "2", "--nthreads", "1", "--death-timeout", "10", "--host", "127.0.0.1", "--no-dashboard"]
+        options = ["--nworkers", "2", "--nthreads", "1", "--death-timeout", "120", "--host", "127.0.0.1", "--no-dashboard"]
         self._start("worker", self.address, *options)
 
     def _start(self, *words: Any) -> None:

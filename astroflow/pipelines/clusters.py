@@ -21,6 +21,8 @@ from astroflow.errors import ConfigError, nearest
 
 FOLDER = "configs/clusters"
 CONNECT_SECONDS = 10
+START_SECONDS = 600
+"""Workers of batch jobs that are not ready after so long are given up."""
 MARGIN_SECONDS, STAGGER_SECONDS = 300, 240
 """Workers of batch jobs stop so long before their job's time is up, and so much earlier at random, lest all stop at once."""
 
@@ -274,6 +276,8 @@ def batch_options(recipe: BatchRecipe) -> dict[str, Any]:
         "interface": recipe.interface,
         "local_directory": recipe.scratch,
         "log_directory": recipe.logs,
+        # a worker is not ready before it has loaded its bundle, which takes long when all of a node read the same files at once
+        "death_timeout": START_SECONDS,
         # jobs have to reach the scheduler, but nobody its status page
         "scheduler_options": {"dashboard_address": "127.0.0.1:0"},
         "job_script_prologue": list(recipe.prologue),
