@@ -217,6 +217,9 @@ class Source(abc.ABC):
     def _local(self, partition: Partition) -> Array:
         """Return the positions of a partition's rows in this source."""
         wanted = np.asarray(partition.rows, np.int64)
+        whole = (wanted >= 0) & (wanted < len(self.rows))
+        if whole.all() and (self.rows.index[wanted] == wanted).all():
+            return wanted  # a whole catalog, whose rows are at their own places: no need to sort millions of them for each partition
         order = np.argsort(self.rows.index, kind="stable")
         found = np.searchsorted(self.rows.index, wanted, sorter=order)
         good = found < len(order)

@@ -4,6 +4,7 @@ __all__ = ["locked"]
 
 import contextlib
 import fcntl
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,4 +25,6 @@ def locked(out: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OutputError(f"another process is at work in {out}; wait for its end, or stop it") from None
+        except OSError as error:
+            warnings.warn(f"{out} cannot be locked ({error.strerror}); see that no other process works there", RuntimeWarning, stacklevel=2)
         yield
