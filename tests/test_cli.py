@@ -10,7 +10,7 @@ import yaml
 
 from astroflow.cli import app, main
 from astroflow.errors import ConfigError, IncompleteError, InputError
-from astroflow.pipelines.tally import Tally
+from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.posteriors.exact.certificate import Verdict
 from astroflow.posteriors.flags import Flag
 

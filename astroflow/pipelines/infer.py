@@ -19,16 +19,16 @@ from astroflow.catalogs.parts import part_files, read_part
 from astroflow.catalogs.recipe import load_catalog
 from astroflow.catalogs.sources import Partition, Source, open_source
 from astroflow.errors import ConfigError, InputError
+from astroflow.pipelines.catalog_run.conclusion import conclude
+from astroflow.pipelines.catalog_run.engine import run_parts
+from astroflow.pipelines.catalog_run.ledger import Ledger, Receipt
+from astroflow.pipelines.catalog_run.lock import locked
+from astroflow.pipelines.catalog_run.record import claim, fingerprint, ids_digest, recorded_inputs
+from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.pipelines.clusters import cluster
-from astroflow.pipelines.conclusion import conclude
-from astroflow.pipelines.engine import run_parts
 from astroflow.pipelines.journal import Journal
-from astroflow.pipelines.ledger import Ledger, Receipt
-from astroflow.pipelines.lock import locked
 from astroflow.pipelines.progress import reporter
-from astroflow.pipelines.run_record import claim, fingerprint, ids_digest, recorded_inputs
 from astroflow.pipelines.scheduler import outcomes, prepare_workers
-from astroflow.pipelines.tally import Tally
 from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_name, prepare_worker
 from astroflow.posteriors.exact.certificate import LEAST_DRAWS, likelihood_gaps
 from astroflow.posteriors.exact.population import PopulationVerdict, judge_population

@@ -20,11 +20,11 @@ from astroflow.catalogs.parts import parquet_bytes
 from astroflow.catalogs.recipe import load_catalog
 from astroflow.catalogs.sources import Partition, Source, open_source
 from astroflow.errors import ConfigError
+from astroflow.pipelines.catalog_run.ledger import Ledger
+from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.pipelines.clusters import cluster
 from astroflow.pipelines.infer import check_draws, default_partition
-from astroflow.pipelines.ledger import Ledger
 from astroflow.pipelines.scheduler import bounded
-from astroflow.pipelines.tally import Tally
 from astroflow.pipelines.tasks import InferenceJob, infer_rows, prepare_worker
 
 MEASURED_ROWS, LEAST_SECONDS = 512, 3.0

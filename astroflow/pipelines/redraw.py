@@ -17,7 +17,7 @@ import numpy as np
 from astroflow.catalogs.parts import part_files, read_part, write_parquet
 from astroflow.catalogs.posterior_table import samples_array, samples_of, vectors_of
 from astroflow.errors import BundleError, InputError
-from astroflow.pipelines.run_record import recorded_bundle, recorded_run
+from astroflow.pipelines.catalog_run.record import recorded_bundle, recorded_run
 from astroflow.posteriors.bundle import load_posterior
 from astroflow.posteriors.flags import quality
 from astroflow.posteriors.kept import Kept

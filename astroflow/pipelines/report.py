@@ -19,8 +19,8 @@ from astroflow.config import Recipe
 from astroflow.diagnostics.comparison import Comparison, compare
 from astroflow.diagnostics.residuals import residuals
 from astroflow.errors import InputError
+from astroflow.pipelines.catalog_run.record import recorded_run
 from astroflow.pipelines.infer import population_of
-from astroflow.pipelines.run_record import recorded_run
 from astroflow.plots.comparison import plot_comparison
 from astroflow.plots.contact_sheet import plot_contact_sheet
 from astroflow.plots.style import literal, save_figure

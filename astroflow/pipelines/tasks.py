@@ -24,10 +24,10 @@ from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table
 from astroflow.catalogs.sky import SkyFrame
 from astroflow.catalogs.sources import Partition, Source
 from astroflow.errors import BundleError, InputError
-from astroflow.pipelines.inputs import FileState, changed_file
-from astroflow.pipelines.ledger import Ledger, Receipt
-from astroflow.pipelines.pieces import DEATHS, in_pieces
-from astroflow.pipelines.tally import Tally
+from astroflow.pipelines.catalog_run.inputs import FileState, changed_file
+from astroflow.pipelines.catalog_run.ledger import Ledger, Receipt
+from astroflow.pipelines.catalog_run.pieces import DEATHS, in_pieces
+from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.posteriors.exact.certificate import Verdict
 from astroflow.posteriors.exact.certify import recertified
 from astroflow.posteriors.flags import Flag

@@ -25,9 +25,9 @@ from astroflow.pipelines.clusters import cluster
 from astroflow.pipelines.progress import reporter
 from astroflow.pipelines.scheduler import bounded
 from astroflow.pipelines.tasks import draw_simulations
-from astroflow.pipelines.validation_material import brightness, data_bins, data_features, example_galaxies
-from astroflow.pipelines.validation_page import validation_page
-from astroflow.pipelines.validation_reference import (
+from astroflow.pipelines.validation.material import brightness, data_bins, data_features, example_galaxies
+from astroflow.pipelines.validation.page import validation_page
+from astroflow.pipelines.validation.reference import (
     NO_REFERENCE,
     NOT_COMPARED,
     ReferenceScore,

@@ -11,9 +11,9 @@ from astroflow.catalogs.parts import part_files, read_part
 from astroflow.catalogs.recipe import load_catalog
 from astroflow.catalogs.sources import open_source
 from astroflow.errors import IncompleteError, InputError
-from astroflow.pipelines.ledger import Ledger
-from astroflow.pipelines.run_record import fingerprint, ids_digest, recorded_run
-from astroflow.pipelines.tally import Tally
+from astroflow.pipelines.catalog_run.ledger import Ledger
+from astroflow.pipelines.catalog_run.record import fingerprint, ids_digest, recorded_run
+from astroflow.pipelines.catalog_run.tally import Tally
 
 
 def verify(out: Path, against: str | Path | None = None) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from astroflow.catalogs.posterior_table import read_posterior_catalog
 from astroflow.errors import BundleError, InputError
 from astroflow.pipelines import redraw as module
 from astroflow.pipelines import tasks
-from astroflow.pipelines.conclusion import conclude
-from astroflow.pipelines.ledger import Ledger
+from astroflow.pipelines.catalog_run.conclusion import conclude
+from astroflow.pipelines.catalog_run.ledger import Ledger
+from astroflow.pipelines.catalog_run.record import claim, fingerprint, ids_digest
 from astroflow.pipelines.redraw import read_ids, redraw, write_draws
-from astroflow.pipelines.run_record import claim, fingerprint, ids_digest
 from astroflow.pipelines.tasks import InferenceJob, infer_partition
 from astroflow.pipelines.verify import verify
 

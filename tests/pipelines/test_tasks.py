@@ -10,11 +10,12 @@ from astroflow.catalogs.hats import part_path
 from astroflow.catalogs.parts import read_part
 from astroflow.catalogs.posterior_columns import CERTIFICATE, REFINED
 from astroflow.errors import BundleError, InputError
-from astroflow.pipelines import pieces, tasks
+from astroflow.pipelines import tasks
+from astroflow.pipelines.catalog_run import pieces
+from astroflow.pipelines.catalog_run.inputs import file_states
+from astroflow.pipelines.catalog_run.ledger import Ledger
+from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.pipelines.infer import population_of
-from astroflow.pipelines.inputs import file_states
-from astroflow.pipelines.ledger import Ledger
-from astroflow.pipelines.tally import Tally
 from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_name, prepare_worker, simulate_shard
 from astroflow.posteriors.bundle import BundleConfig, build_linearized
 from astroflow.posteriors.flags import Flag

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 import astroflow.pipelines.validate as module
-import astroflow.pipelines.validation_material as material
+import astroflow.pipelines.validation.material as material
 from astroflow.diagnostics import calibrate_locally, pit, quantile_bins
 from astroflow.diagnostics.local import Outcome
 from astroflow.diagnostics.local_c2st import LocalC2ST
 from astroflow.diagnostics.local_verdict import LocalVerdict
 from astroflow.errors import ConfigError, InputError
 from astroflow.pipelines.validate import summary, validate
-from astroflow.pipelines.validation_page import _verdict
-from astroflow.pipelines.validation_reference import NO_REFERENCE, NOT_COMPARED
+from astroflow.pipelines.validation.page import _verdict
+from astroflow.pipelines.validation.reference import NO_REFERENCE, NOT_COMPARED
 from astroflow.posteriors.bundle import load_posterior
 from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.validated import read_validation

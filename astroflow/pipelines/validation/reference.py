@@ -17,7 +17,7 @@ from astroflow.diagnostics.reference import ReferencePosteriors, load_reference,
 from astroflow.diagnostics.two_sample import c2st
 from astroflow.errors import InputError
 from astroflow.pipelines.journal import Journal
-from astroflow.pipelines.page import explained, paragraph, section, table
+from astroflow.pipelines.validation.html import explained, paragraph, section, table
 from astroflow.posteriors.exact.certificate import likelihood_gaps
 from astroflow.posteriors.posterior import Posterior
 from astroflow.randomness import generator

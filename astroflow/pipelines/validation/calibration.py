@@ -10,7 +10,7 @@ from astroflow.diagnostics.calibration_report import COVERAGE_TOLERANCE, JOINT, 
 from astroflow.diagnostics.conformal import Conformal
 from astroflow.diagnostics.local import ALARM, FEWEST, LocalCalibration, Outcome
 from astroflow.diagnostics.local_verdict import LOCAL_ALARM, LocalVerdict
-from astroflow.pipelines.page import explained, paragraph, picture, section, table
+from astroflow.pipelines.validation.html import explained, paragraph, picture, section, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

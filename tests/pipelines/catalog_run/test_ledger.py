@@ -3,8 +3,8 @@ import json
 import pytest
 
 from astroflow.errors import InputError
-from astroflow.pipelines.ledger import Ledger
-from astroflow.pipelines.tally import Tally
+from astroflow.pipelines.catalog_run.ledger import Ledger
+from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.posteriors.exact.certificate import Verdict
 from astroflow.posteriors.flags import Flag
 

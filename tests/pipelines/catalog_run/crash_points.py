@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from astroflow.catalogs.parts import parquet_bytes
 from astroflow.errors import IncompleteError
-from astroflow.pipelines.engine import run_parts
-from astroflow.pipelines.ledger import Ledger
-from astroflow.pipelines.lock import locked
-from astroflow.pipelines.pieces import in_pieces
-from astroflow.pipelines.run_record import claim, fingerprint, ids_digest
+from astroflow.pipelines.catalog_run.engine import run_parts
+from astroflow.pipelines.catalog_run.ledger import Ledger
+from astroflow.pipelines.catalog_run.lock import locked
+from astroflow.pipelines.catalog_run.pieces import in_pieces
+from astroflow.pipelines.catalog_run.record import claim, fingerprint, ids_digest
+from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.pipelines.scheduler import Outcome
-from astroflow.pipelines.tally import Tally
 from astroflow.pipelines.verify import verify
 
 PARTS, ROWS = 2, 70

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from astroflow.errors import AstroflowError, BundleError, IncompleteError
-from astroflow.pipelines.ledger import Ledger, Receipt
+from astroflow.pipelines.catalog_run.ledger import Ledger, Receipt
 from astroflow.pipelines.scheduler import Outcome, WorkerLostError
 
 PAUSES = (1.0, 5.0, 25.0)

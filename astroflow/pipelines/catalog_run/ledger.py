@@ -18,7 +18,7 @@ from typing import Any
 
 from astroflow.errors import InputError
 from astroflow.files import atomic_write, clear_stages, sha256_of
-from astroflow.pipelines.tally import Tally
+from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.provenance import write_json
 
 

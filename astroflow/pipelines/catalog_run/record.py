@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from astroflow.errors import InputError, OutputError
-from astroflow.pipelines.inputs import FileState, file_states
+from astroflow.pipelines.catalog_run.inputs import FileState, file_states
 from astroflow.provenance import provenance, write_json
 
 NEEDED = {"catalog", "rows", "ids_sha256", "bundle", "rows_per_partition"}

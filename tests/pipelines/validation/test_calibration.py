@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from astroflow.diagnostics import calibrate, quantile_bins
 from astroflow.diagnostics.known import FAULTS, known_posterior
-from astroflow.pipelines import validation_calibration as sections
+from astroflow.pipelines.validation import calibration as sections
 
 LEADS = ["What it shows.", "How to read it.", "This run.", "What to do."]
 

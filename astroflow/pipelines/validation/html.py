@@ -1,6 +1,6 @@
 """One self-contained HTML page: no script, no request to anywhere, light and dark, readable on paper.
 
-Sections, tables and pictures become strings here; `validation_page` says what stands on a page.
+Sections, tables and pictures become strings here; `page` says what stands on one.
 """
 
 __all__ = ["badge", "bullets", "document", "explained", "listing", "paragraph", "picture", "section", "table"]

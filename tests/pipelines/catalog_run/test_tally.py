@@ -8,7 +8,7 @@ import pytest
 
 from astroflow.catalogs.parts import part_files, read_part
 from astroflow.catalogs.posterior_table import read_posterior_catalog
-from astroflow.pipelines.tally import Tally
+from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.posteriors.exact.certificate import Verdict
 from astroflow.posteriors.flags import SUSPECT, Flag
 

@@ -5,11 +5,9 @@ import sys
 import pytest
 
 from astroflow.errors import OutputError
-from astroflow.pipelines.lock import locked
+from astroflow.pipelines.catalog_run.lock import locked
 
-HOLD = (
-    "import sys, pathlib; from astroflow.pipelines.lock import locked\nwith locked(pathlib.Path(sys.argv[1])):\n print(flush=True); input()"
-)
+HOLD = "import sys, pathlib; from astroflow.pipelines.catalog_run.lock import locked\nwith locked(pathlib.Path(sys.argv[1])):\n print(flush=True); input()"
 
 
 def test_a_folder_has_one_driver_for_as_long_as_it_lives(tmp_path):

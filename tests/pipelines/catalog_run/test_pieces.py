@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from astroflow.pipelines.pieces import DEATHS, ROWS, in_pieces
+from astroflow.pipelines.catalog_run.pieces import DEATHS, ROWS, in_pieces
 
 
 class DiesError(BaseException):

@@ -12,7 +12,7 @@ from astroflow.diagnostics.calibration_report import CalibrationReport
 from astroflow.diagnostics.estimated_accuracy import EstimatedAccuracy
 from astroflow.diagnostics.local_verdict import LocalVerdict
 from astroflow.diagnostics.point_accuracy import OUTLIER
-from astroflow.pipelines.page import explained, paragraph, picture, section, table
+from astroflow.pipelines.validation.html import explained, paragraph, picture, section, table
 from astroflow.plots.contact_sheet import plot_contact_sheet
 from astroflow.types import Array, Stamps
 

@@ -3,11 +3,11 @@ from collections import Counter
 import pytest
 
 from astroflow.errors import BundleError, IncompleteError, InputError
-from astroflow.pipelines import engine
-from astroflow.pipelines.engine import run_parts
-from astroflow.pipelines.ledger import Ledger
+from astroflow.pipelines.catalog_run import engine
+from astroflow.pipelines.catalog_run.engine import run_parts
+from astroflow.pipelines.catalog_run.ledger import Ledger
+from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.pipelines.scheduler import Outcome, WorkerLostError
-from astroflow.pipelines.tally import Tally
 
 FULL = OSError(28, "No space left on device")
 

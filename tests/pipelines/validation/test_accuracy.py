@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from astroflow.diagnostics import calibrate
 from astroflow.diagnostics.estimated_accuracy import estimated_accuracy
 from astroflow.diagnostics.known import FAULTS, known_posterior
-from astroflow.pipelines import validation_accuracy as sections
+from astroflow.pipelines.validation import accuracy as sections
 
 RECORD = {"unusable": 30, "simulations": 630}
 

@@ -1,6 +1,6 @@
 """The report of a validation as one HTML page: a verdict, then what was looked at, how to read it, and what to do about it.
 
-`validation_calibration` and `validation_accuracy` say what stands in the sections.
+`calibration`, `accuracy` and `reference` say what stands in the sections.
 """
 
 __all__ = ["validation_page"]
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from astroflow.diagnostics.calibration_report import CalibrationReport
 from astroflow.diagnostics.estimated_accuracy import EstimatedAccuracy
 from astroflow.diagnostics.local_verdict import LocalVerdict
-from astroflow.pipelines import validation_accuracy as accuracy
-from astroflow.pipelines import validation_calibration as calibration
-from astroflow.pipelines import validation_reference as exact
-from astroflow.pipelines.page import badge, bullets, document, listing, paragraph, section, table
+from astroflow.pipelines.validation import accuracy, calibration
+from astroflow.pipelines.validation import reference as exact
+from astroflow.pipelines.validation.html import badge, bullets, document, listing, paragraph, section, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from astroflow.diagnostics.calibration_report import CalibrationReport
 from astroflow.diagnostics.local import Bins, quantile_bins
 from astroflow.diagnostics.local_verdict import LocalVerdict
 from astroflow.errors import AstroflowError
-from astroflow.pipelines.validation_accuracy import Example
+from astroflow.pipelines.validation.accuracy import Example
 from astroflow.posteriors.encoded import Encoded
 from astroflow.posteriors.posterior import Posterior
 from astroflow.posteriors.validated import BY_SNR

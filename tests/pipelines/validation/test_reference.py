@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import astroflow.pipelines.validation_reference as module
+import astroflow.pipelines.validation.reference as module
 from astroflow.diagnostics import c2st
 from astroflow.errors import InputError
 from astroflow.pipelines.validate import validate
-from astroflow.pipelines.validation_reference import Closeness, ReferenceScore, against_exact, exact_posteriors, reference, remembering
+from astroflow.pipelines.validation.reference import Closeness, ReferenceScore, against_exact, exact_posteriors, reference, remembering
 from astroflow.posteriors.bundle import load_posterior
 
-REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference_posteriors" / "sersic_v1.npz"
+REFERENCE = Path(__file__).parents[3] / "benchmarks" / "reference_posteriors" / "sersic_v1.npz"
 
 
 @pytest.fixture

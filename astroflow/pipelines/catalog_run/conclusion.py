@@ -13,8 +13,8 @@ from astroflow.catalogs.posterior_columns import KEPT, posterior_columns
 from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table
 from astroflow.catalogs.sources import Partition, Source
 from astroflow.errors import IncompleteError, OutputError
-from astroflow.pipelines.ledger import Receipt
-from astroflow.pipelines.tally import Tally
+from astroflow.pipelines.catalog_run.ledger import Receipt
+from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.pipelines.tasks import InferenceJob
 from astroflow.types import Array
 

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib.figure import Figure
 
-from astroflow.pipelines.page import badge, bullets, document, explained, listing, paragraph, picture, section, table
+from astroflow.pipelines.validation.html import badge, bullets, document, explained, listing, paragraph, picture, section, table
 
 NASTY = '<b>&"</b>'
 
