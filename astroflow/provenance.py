@@ -12,6 +12,7 @@ from typing import Any
 
 from astroflow.files import atomic_write
 
+DECIDING = ("astroflow", "tensorflow", "tensorflow-probability", "keras", "numpy", "astropy")
 PACKAGES = ("astroflow", "tensorflow", "tensorflow-probability", "keras", "galsim", "astropy", "numpy", "dask", "zarr", "pyarrow")
 
 
@@ -24,6 +25,12 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def deciding_versions() -> dict[str, str]:
+    """Return the versions of the packages that a posterior's bits depend on."""
+    found = versions()
+    return {name: found[name] for name in DECIDING}
 
 
 def git_revision() -> str | None:

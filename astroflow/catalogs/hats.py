@@ -83,6 +83,7 @@ def write_hats(
     created: datetime,
     default_columns: Sequence[str] | None = None,
     facts: Mapping[str, str] | None = None,
+    stage_in: Path | None = None,
 ) -> None:
     """Make a catalog of the parts that are there.
 
@@ -104,6 +105,9 @@ def write_hats(
         Columns that LSDB loads unless asked for others; the spatial index always comes with them. Left out, all but draws and vectors.
     facts : mapping of str to str, optional
         More properties: ``obs_title``, ``prov_progenitor``, or any of our own, which begin with ``astroflow_``.
+
+    stage_in : Path, optional
+        Where files are while they are not complete: a folder of the same file system. Left out, the root.
 
     Raises
     ------
@@ -143,13 +147,13 @@ def write_hats(
         raise ValueError(f"facts would replace properties of the catalog: {', '.join(clash)}")
     stream = pa.BufferOutputStream()
     parquet.write_metadata(schema, stream)
-    atomic_write(root / "dataset" / "_common_metadata", stream.getvalue().to_pybytes(), stage_in=root)
+    atomic_write(root / "dataset" / "_common_metadata", stream.getvalue().to_pybytes(), stage_in or root)
     lines = ["Norder,Npix", *(f"{part.order},{part.pixel}" for part in ordered)]
-    atomic_write(root / "partition_info.csv", "".join(f"{line}\n" for line in lines).encode())
+    atomic_write(root / "partition_info.csv", "".join(f"{line}\n" for line in lines).encode(), stage_in or root)
     text = _properties_text("HATS catalog", properties | dict(facts or {}))
     # older readers look for `properties`
     for file in ("properties", "hats.properties"):
-        atomic_write(root / file, text)
+        atomic_write(root / file, text, stage_in or root)
 
 
 def hats_partitions(root: Path) -> list[tuple[int, int]]:

@@ -33,6 +33,13 @@ _SIGNATURES = (
 )
 
 
+TRANSIENT = (
+    errno.EIO, errno.EAGAIN, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET, errno.ECONNREFUSED,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENOLINK,
+)  # fmt: skip
+"""Failures of disks, networks and memory, not of what files hold."""
+
+
 def template_fields(template: str) -> list[str]:
     """Return the names in braces of a path template, in order."""
     try:
@@ -81,13 +88,17 @@ def looks_like(head: bytes) -> str:
 
 
 def check_descriptors(error: BaseException, path: str | Path) -> None:
-    """Let an error pass, unless it says that the process has too many files open, which is no fault of the file `path`.
+    """Let an error pass, unless it is no fault of the file `path`: too many open files, or a disk or network that fails.
 
     Raises
     ------
     AstroflowError
         Not an `InputError`, so that it ends the run and never becomes the flag of a row.
+    OSError
+        The error itself, if it may be gone when the file is read again.
     """
+    if isinstance(error, OSError) and error.errno in TRANSIENT:
+        raise error
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         raise AstroflowError(
             f"{path} cannot be opened: {os.strerror(error.errno)}. Raise the limit, for instance with `ulimit -n 4096`, and run again"

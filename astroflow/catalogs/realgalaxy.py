@@ -16,6 +16,7 @@ import numpy as np
 from astroflow.catalogs.fits_files import FitsFile, FitsImage
 from astroflow.catalogs.image_set import SCALE_TOLERANCE
 from astroflow.catalogs.maps import stated_correlation
+from astroflow.catalogs.paths import check_descriptors
 from astroflow.catalogs.recipe import RealGalaxyRecipe
 from astroflow.catalogs.rows import NO_INDEX, Rows
 from astroflow.catalogs.sky import SkyFrame
@@ -62,6 +63,11 @@ class RealGalaxySource(Source):
                 f"none of the {len(files)} files of galaxy stamps is in {self.folder}; the first: {next(iter(files))}. Set `folder`"
             )
 
+    def files(self, partition: Partition) -> list[str]:
+        rows = self._local(partition)
+        names = {name for key in ("GAL_FILENAME", "PSF_FILENAME") for name in self.rows.filling[key][rows].tolist() if name}
+        return sorted(str(_variant(self.folder / name)) for name in names)
+
     def sky_frame(self, partition: Partition) -> SkyFrame:
         rows = self._local(partition)
         frame = self.catalog_frame(partition)
@@ -71,7 +77,8 @@ class RealGalaxySource(Source):
                 try:
                     name, hdu = (self.rows.filling[key][row].item() for key in ("GAL_FILENAME", "GAL_HDU"))
                     stamp = self._find(name, hdu, session, "galaxy stamp")
-                except (InputError, OSError):
+                except (InputError, OSError) as error:
+                    check_descriptors(error, name)
                     continue
                 frame.x[place], frame.y[place] = _middle(stamp.shape)
         return frame

@@ -2,6 +2,7 @@
 
 __all__ = ["Rows", "rows_of_files", "rows_of_table"]
 
+import hashlib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from astroflow.errors import InputError
 from astroflow.types import Array
 
 NO_INDEX = -1
+HASHED_ROWS = 100_000
 PARTS = ("image", "noise", "mask", "segmentation", "psf")
 NOT_NUMBERS = ("id", "tile")
 
@@ -55,6 +57,16 @@ class Rows:
         """Return some of the rows."""
         columns = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "filling"}
         return Rows(**columns, filling={name: values[rows] for name, values in self.filling.items()})
+
+    def digest(self) -> str:
+        """Return a hash of everything that is known of the objects, in their order."""
+        found = hashlib.sha256()
+        columns = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "filling"} | self.filling
+        for name, values in sorted(columns.items()):
+            found.update(f"{name} {values.dtype} {len(values)}\n".encode())
+            for start in range(0, len(values), HASHED_ROWS):
+                found.update(np.ascontiguousarray(values[start : start + HASHED_ROWS]).tobytes())
+        return found.hexdigest()
 
     def values(self, row: int) -> dict[str, int | float | str]:
         """Return what path templates may name of one object."""

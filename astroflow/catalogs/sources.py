@@ -20,7 +20,7 @@ import numpy as np
 from astroflow.catalogs.healpix import sky_tiles, spatial_index
 from astroflow.catalogs.paths import check_descriptors
 from astroflow.catalogs.recipe import CatalogRecipe, StampsRecipe, TilesRecipe
-from astroflow.catalogs.rows import Rows
+from astroflow.catalogs.rows import PARTS, Rows
 from astroflow.catalogs.sky import SkyFrame
 from astroflow.errors import InputError
 from astroflow.posteriors.flags import Flag
@@ -159,7 +159,12 @@ class Source(abc.ABC):
 
     def files(self, partition: Partition) -> list[str]:
         """Return the files that many rows of a partition share; small ones that only one row needs are not among them."""
-        return []
+        return sorted(self._shared_files())
+
+    def _shared_files(self) -> set[str]:
+        """Return the files that all rows share, the table not among them."""
+        parts = (getattr(self.recipe, key, None) for key in PARTS)
+        return {part.path for part in parts if part is not None and part.path is not None and not set(part.path) & set("{*?[")}
 
     def refuse(self, partition: Partition, flag: Flag, note: str) -> list[Cutout]:
         """Return what stands for the objects of a partition when their files must not be touched."""

@@ -10,6 +10,7 @@ __all__ = ["ClusterRecipe", "cluster", "load_cluster", "open_cluster", "parse_cl
 import contextlib
 import logging
 import re
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +25,7 @@ CONNECT_SECONDS = 10
 START_SECONDS = 600
 """Workers of batch jobs that are not ready after so long are given up."""
 MARGIN_SECONDS, STAGGER_SECONDS = 300, 240
-"""Workers of batch jobs stop so long before their job's time is up, and so much earlier at random, lest all stop at once."""
+"""Workers of batch jobs stop at least so long before their job's time is up, spread over twice the second, lest all stop at once."""
 
 
 Text = Annotated[str, pydantic.AfterValidator(expand_path)]
@@ -109,7 +110,7 @@ class BatchRecipe(Recipe):
 
     @pydantic.model_validator(mode="after")
     def _long_enough(self) -> "BatchRecipe":
-        if self.lifetime <= STAGGER_SECONDS:
+        if self.lifetime <= 2 * STAGGER_SECONDS:
             raise ValueError(f"`walltime` {self.walltime} leaves no time to work: workers stop {MARGIN_SECONDS} s before its end")
         return self
 
@@ -117,7 +118,7 @@ class BatchRecipe(Recipe):
     def lifetime(self) -> int:
         """Seconds after which a worker stops by itself."""
         hours, minutes, seconds = (int(part) for part in self.walltime.split(":"))
-        return 3600 * hours + 60 * minutes + seconds - MARGIN_SECONDS
+        return 3600 * hours + 60 * minutes + seconds - MARGIN_SECONDS - STAGGER_SECONDS
 
 
 class KubernetesRecipe(Recipe):
@@ -133,7 +134,7 @@ class KubernetesRecipe(Recipe):
     namespace: str | None = None
     """Namespace; the current one if not given."""
     name: str = "astroflow"
-    """What the cluster is called."""
+    """What the cluster is called, with some letters behind it that are each one's own."""
 
 
 ClusterRecipe = LocalRecipe | SchedulerRecipe | BatchRecipe | KubernetesRecipe
@@ -241,6 +242,8 @@ def _local(recipe: LocalRecipe) -> Iterator[Any]:
 
     quiet = {
         "distributed.worker.memory.terminate": False,
+        # TensorFlow's memory is not Dask's to free: a worker that is paused for it would never go on
+        "distributed.worker.memory.pause": False,
         "distributed.admin.log-format": "%(message)s",
         "distributed.comm.timeouts.connect": "60s",
     }
@@ -286,7 +289,7 @@ def batch_options(recipe: BatchRecipe) -> dict[str, Any]:
     }
     if recipe.kind == "htcondor":
         # HTCondor knows neither queues nor a job's end: it removes what has run for too long
-        options |= {"disk": "4GB", "job_extra_directives": {"+MaxRuntime": str(recipe.lifetime + MARGIN_SECONDS)}}
+        options |= {"disk": "4GB", "job_extra_directives": {"+MaxRuntime": str(recipe.lifetime + MARGIN_SECONDS + STAGGER_SECONDS)}}
         if recipe.queue or recipe.directives:
             raise ConfigError("HTCondor has no `queue`, and its directives are keys and values: leave `queue` and `directives` out")
         if recipe.account:
@@ -310,7 +313,8 @@ def _batch(recipe: BatchRecipe) -> Iterator[Any]:
     options = batch_options(recipe)
     try:
         with getattr(dask_jobqueue, names[recipe.kind])(**options) as started:
-            started.scale(jobs=recipe.jobs)
+            # not `scale`, which submits no job again when its time is up
+            started.adapt(minimum_jobs=recipe.jobs, maximum_jobs=recipe.jobs)
             yield started
     except (FileNotFoundError, RuntimeError) as error:
         raise ConfigError(f"jobs cannot be submitted to {recipe.kind} from here: {error}") from error
@@ -324,7 +328,7 @@ def _kubernetes(recipe: KubernetesRecipe) -> Iterator[Any]:
         raise ConfigError("clusters of kind `kubernetes` need dask-kubernetes: pip install dask-kubernetes") from None
     amount = {"memory": recipe.memory, "cpu": "1"}
     with KubeCluster(
-        name=recipe.name, namespace=recipe.namespace, image=recipe.image, n_workers=recipe.workers,
+        name=f"{recipe.name}-{uuid.uuid4().hex[:8]}", namespace=recipe.namespace, image=recipe.image, n_workers=recipe.workers,
         resources={"requests": amount, "limits": amount}, worker_command=["dask", "worker", "--nthreads", "1"],
     ) as started:  # fmt: skip
         yield started

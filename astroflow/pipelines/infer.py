@@ -6,7 +6,9 @@ receipt for each. ``manifest.json`` comes last. Running the same command again g
 
 __all__ = ["InferenceResult", "check_draws", "infer", "population_of"]
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,16 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from astroflow import __version__
 from astroflow.catalogs.parts import part_files, read_part
 from astroflow.catalogs.recipe import load_catalog
 from astroflow.catalogs.sources import Partition, Source, open_source
-from astroflow.errors import ConfigError, InputError
+from astroflow.errors import ConfigError, IncompleteError, InputError
 from astroflow.pipelines.catalog_run.conclusion import conclude
 from astroflow.pipelines.catalog_run.engine import run_parts
 from astroflow.pipelines.catalog_run.ledger import Ledger, Receipt
 from astroflow.pipelines.catalog_run.lock import locked
-from astroflow.pipelines.catalog_run.record import claim, fingerprint, ids_digest, recorded_inputs
+from astroflow.pipelines.catalog_run.record import check_claim, claim, fingerprint, ids_digest, recorded_inputs
 from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.pipelines.clusters import cluster
 from astroflow.pipelines.journal import Journal
@@ -35,6 +36,7 @@ from astroflow.posteriors.exact.population import PopulationVerdict, judge_popul
 from astroflow.posteriors.exact.refine import least_budget
 from astroflow.posteriors.exact.residuals import DIRECTIONS
 from astroflow.posteriors.validated import read_validation
+from astroflow.provenance import deciding_versions
 
 SCALE_TOLERANCE = 0.01
 
@@ -129,12 +131,15 @@ def infer(
     size = rows_per_partition or default_partition(source.n_rows, certify)
     asked = {
         "catalog": recipe.model_dump(mode="json"), "rows": source.n_rows, "ids_sha256": ids_digest(source.row_keys().tolist()),
-        "bundle": posterior.digest, "rows_per_partition": size, "astroflow": __version__, **options,
+        "table_sha256": source.rows.digest(), "bundle": posterior.digest, "rows_per_partition": size,
+        "versions": deciding_versions(), **options,
     }  # fmt: skip
     partitions = source.partitions(size, by_sky=options["by_sky"])
     files = [source.files(partition) for partition in partitions]
-    claim(out, asked, (path for paths in files for path in paths), seed, bundle)
-    with locked(out):
+    check_claim(out, asked)
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out), _resumable(out):
+        claim(out, asked, (path for paths in files for path in paths), seed, bundle)
         ledger = Ledger(out, fingerprint(asked))
         job = InferenceJob(
             str(bundle.resolve()), posterior.digest, replace(ledger, out=out.resolve()), information={"seed": str(seed)}, **options
@@ -144,6 +149,15 @@ def infer(
     total = sum((receipt.tally for receipt in receipts), Tally())
     lines = (validated,) if isinstance(validated, str) else tuple(validated.lines())
     return InferenceResult(ledger.catalog, total, validated=lines, population=population_of(ledger.catalog) if certify else None)
+
+
+@contextlib.contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """Say of a disk that fails under the driver that the run can be resumed."""
+    try:
+        yield
+    except OSError as error:
+        raise IncompleteError(f"{out} cannot be written or read ({error}); mend that and run the same command again") from error
 
 
 def default_partition(rows: int, certify: bool) -> int:
@@ -186,11 +200,12 @@ def _finish_parts(
             return source.only(partition), partition, job, expected, careful
 
         if waiting:
+            ledger.reopen()
             journal.write(begun=len(waiting), finished=len(receipts))
             with cluster(scheduler, workers) as client:
                 prepare_workers(client, prepare_worker, job.bundle, job.digest)
                 ask = functools.partial(outcomes, client, infer_partition)
-                run_parts([names[place] for place in waiting], ask, arguments, ledger, finished)
+                run_parts([names[place] for place in waiting], ask, arguments, ledger, finished, begun=bool(receipts))
     return receipts
 
 

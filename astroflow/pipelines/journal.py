@@ -2,6 +2,7 @@
 
 __all__ = ["Journal"]
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -12,15 +13,20 @@ class Journal:
     """Appends lines to a file, each at once; use it as a context manager."""
 
     def __init__(self, path: Path) -> None:
+        torn = path.is_file() and not path.read_bytes().endswith(b"\n")
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+        if torn:
+            self._file.write("\n")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def write(self, **facts: Any) -> None:
-        """Append one line of facts."""
-        self._file.write(json.dumps({"time": round(time.time(), 3), **facts}) + "\n")
-        self._file.flush()
+        """Append one line of facts; a disk that is full loses it, and nothing else."""
+        with contextlib.suppress(OSError):
+            self._file.write(json.dumps({"time": round(time.time(), 3), **facts}) + "\n")
+            self._file.flush()

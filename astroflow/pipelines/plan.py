@@ -209,7 +209,7 @@ def measure(source: Source, job: InferenceJob) -> Rates:
     from astroflow.posteriors.bundle import bundle_digest
 
     job = replace(job, digest=bundle_digest(Path(job.bundle)))
-    blocks = _blocks(source)
+    blocks = _blocks(source, job.by_sky)
     begin = time.perf_counter()
     prepare_worker(job.bundle, job.digest)
     # compiles what it needs for the first rows
@@ -244,10 +244,10 @@ def measure(source: Source, job: InferenceJob) -> Rates:
     )  # fmt: skip
 
 
-def _blocks(source: Source) -> Iterator[Partition]:
+def _blocks(source: Source, by_sky: bool) -> Iterator[Partition]:
     """Yield blocks of rows, without end."""
     while True:
-        yield from source.partitions(MEASURED_ROWS)
+        yield from source.partitions(MEASURED_ROWS, by_sky=by_sky)
 
 
 def _side(job: InferenceJob) -> int:

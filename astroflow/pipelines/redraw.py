@@ -16,8 +16,9 @@ import numpy as np
 
 from astroflow.catalogs.parts import part_files, read_part, write_parquet
 from astroflow.catalogs.posterior_table import samples_array, samples_of, vectors_of
-from astroflow.errors import BundleError, InputError
-from astroflow.pipelines.catalog_run.record import recorded_bundle, recorded_run
+from astroflow.errors import BundleError, IncompleteError, InputError
+from astroflow.pipelines.catalog_run.ledger import Ledger
+from astroflow.pipelines.catalog_run.record import fingerprint, recorded_bundle, recorded_run
 from astroflow.posteriors.bundle import load_posterior
 from astroflow.posteriors.flags import quality
 from astroflow.posteriors.kept import Kept
@@ -68,6 +69,8 @@ def redraw(
     ------
     InputError
         If the folder holds no such run, has kept no contexts, or lacks an id.
+    IncompleteError
+        If the run has not come to its end.
     BundleError
         If the bundle is not the run's.
     """
@@ -76,6 +79,8 @@ def redraw(
         raise InputError(f"{out} holds no inference run: it has no run.json")
     if not asked.get("keep_contexts"):
         raise InputError(f"{out} has kept nothing to draw from again: run `astroflow infer --contexts` in another --out")
+    if Ledger(out, fingerprint(asked)).concluded() is None:
+        raise IncompleteError(f"{out} is not complete: run `astroflow infer` again first")
     if n_draws < 1:
         raise InputError(f"`n_draws` must be at least 1; got {n_draws}")
     posterior = load_posterior(recorded_bundle(out) if bundle is None else bundle)
@@ -150,9 +155,12 @@ def _as(identity: Any, kind: Any) -> Any:
     if pa.types.is_string(kind):
         return str(identity)
     try:
-        return int(identity)
-    except (TypeError, ValueError):
-        raise InputError(f"id {identity!r} is no integer, but the catalog's ids are") from None
+        number = int(identity)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or (not isinstance(identity, str) and number != identity) or not -(2**63) <= number < 2**63:
+        raise InputError(f"id {identity!r} is no integer of 64 bits, but the catalog's ids are")
+    return number
 
 
 def _kept(table: "pa.Table", posterior: "Posterior") -> Kept:

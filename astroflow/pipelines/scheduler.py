@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from astroflow.errors import AstroflowError, IncompleteError
 
 RETRIES = 2
+PER_THREAD = 3
+"""Tasks in flight for each thread of the workers that there are."""
 REGISTRATIONS = 3
 
 
@@ -106,9 +108,11 @@ def outcomes(
     from distributed import as_completed
     from distributed.scheduler import KilledWorker
 
-    if window is None:
+    def wide() -> int:
+        """Count the tasks that may be in flight; workers join and leave."""
         with _going_away():
-            window = 3 * max(1, sum(client.nthreads().values()))
+            return window or PER_THREAD * max(1, sum(client.nthreads().values()))
+
     queue = enumerate(arguments)
     places: dict[str, int] = {}
 
@@ -116,12 +120,12 @@ def outcomes(
         following = next(queue, None)
         if following is None:
             return None
-        future = client.submit(_attempt, function, *following[1], pure=False, retries=retries)
+        with _going_away():
+            future = client.submit(_attempt, function, *following[1], pure=False, retries=retries)
         places[future.key] = following[0]
         return future
 
-    first = [future for future in (submit() for _ in range(window)) if future is not None]
-    completed = as_completed(first)
+    completed = as_completed([future for future in (submit() for _ in range(wide())) if future is not None])
     for future in completed:
         place, result = places.pop(future.key), None
         failure: Exception | None = None
@@ -141,8 +145,10 @@ def outcomes(
         if isinstance(result, AstroflowError):
             result, failure = None, result
         future.release()
-        following = submit()
-        if following is not None:
+        for _ in range(wide() - len(places)):
+            following = submit()
+            if following is None:
+                break
             completed.add(following)
         yield Outcome(place, result, failure)
 
@@ -151,11 +157,12 @@ def outcomes(
 def _going_away() -> Iterator[None]:
     """Say of a cluster that goes away that the run can be resumed."""
     from distributed import CancelledError
+    from distributed.client import ClosedClientError
     from distributed.comm import CommClosedError
 
     try:
         yield
-    except (CancelledError, CommClosedError, OSError, TimeoutError) as error:
+    except (CancelledError, ClosedClientError, CommClosedError, OSError, TimeoutError) as error:
         raise IncompleteError(f"the Dask cluster went away ({error}); run the same command again to resume") from error
 
 

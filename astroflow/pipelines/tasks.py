@@ -23,8 +23,8 @@ from astroflow.catalogs.parts import parquet_bytes, sorted_by_sky
 from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table
 from astroflow.catalogs.sky import SkyFrame
 from astroflow.catalogs.sources import Partition, Source
-from astroflow.errors import BundleError, InputError
-from astroflow.pipelines.catalog_run.inputs import FileState, changed_file
+from astroflow.errors import BundleError
+from astroflow.pipelines.catalog_run.inputs import FileState, check_unchanged, unchanged
 from astroflow.pipelines.catalog_run.ledger import Ledger, Receipt
 from astroflow.pipelines.catalog_run.pieces import DEATHS, in_pieces
 from astroflow.pipelines.catalog_run.tally import Tally
@@ -146,10 +146,11 @@ def infer_partition(source: Source, partition: Partition, job: InferenceJob, fil
     finished = job.ledger.finished(part)
     if finished is not None:
         return finished
-    _check_unchanged(files)
-    make = functools.partial(_in_pieces, files=files) if careful else infer_rows
-    table = make(source, partition, job)
-    _check_unchanged(files)
+    if careful:
+        table = _in_pieces(source, partition, job, files)
+    else:
+        with unchanged(files):
+            table = infer_rows(source, partition, job)
     if partition.pixel is not None:
         table = sorted_by_sky(table)
         check_part(table, *partition.pixel)
@@ -164,27 +165,20 @@ def part_name(partition: Partition) -> str:
     return f"part-{partition.index:05d}.parquet" if partition.pixel is None else str(part_path(*partition.pixel))
 
 
-def _check_unchanged(files: Mapping[str, FileState]) -> None:
-    changed = changed_file(files)
-    if changed is not None:
-        raise InputError(f"{changed}; put back what it was, or begin a run of the new files in another --out")
-
-
 def _in_pieces(source: Source, partition: Partition, job: InferenceJob, files: Mapping[str, FileState]) -> "pa.Table":
     def some(start: int, stop: int) -> Partition:
         return replace(partition, rows=partition.rows[start:stop])
 
+    def work(start: int, stop: int) -> "pa.Table":
+        with unchanged(files):
+            return infer_rows(source, some(start, stop), job)
+
     def give_up(row: int) -> "pa.Table":
         # a file that is cut short under a reader's hands kills it: that would be no fault of the row
-        _check_unchanged(files)
+        check_unchanged(files)
         return infer_rows(source, some(row, row + 1), job, crashed=True)
 
-    return in_pieces(
-        len(partition),
-        job.ledger.pieces(part_name(partition)),
-        lambda start, stop: infer_rows(source, some(start, stop), job),
-        give_up,
-    )
+    return in_pieces(len(partition), job.ledger.pieces(part_name(partition)), work, give_up)
 
 
 def infer_rows(source: Source, partition: Partition, job: InferenceJob, crashed: bool = False) -> "pa.Table":

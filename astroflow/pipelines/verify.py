@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from astroflow.catalogs.hats import hats_partitions, part_path
 from astroflow.catalogs.parts import part_files, read_part
 from astroflow.catalogs.recipe import load_catalog
 from astroflow.catalogs.sources import open_source
@@ -46,9 +47,12 @@ def verify(out: Path, against: str | Path | None = None) -> dict[str, Any]:
     ledger = Ledger(out, fingerprint(asked))
     rows, ids_sha256 = asked["rows"], asked["ids_sha256"]
     if against is not None:
-        keys = open_source(load_catalog(against)).row_keys()
+        source = open_source(load_catalog(against))
+        keys = source.row_keys()
         if (len(keys), ids_digest(keys.tolist())) != (rows, ids_sha256):
             raise InputError(f"{out} is of {rows} rows with other ids than the {len(keys)} of {against}, or in another order")
+        if source.rows.digest() != asked["table_sha256"]:
+            raise InputError(f"{out} is of the ids of {against}, but positions or other columns that it read are not the same")
     files = part_files(ledger.catalog)
     if not files:
         raise IncompleteError(f"{out} has no parts yet; run `astroflow infer` again")
@@ -78,6 +82,9 @@ def verify(out: Path, against: str | Path | None = None) -> dict[str, Any]:
     changed = [name for name, receipt in receipts.items() if receipt is None]
     if changed:
         raise InputError(f"{out}: {changed[0]} is not what its receipt says; run `astroflow infer` again, which makes it anew")
+    placed = sorted(name for name in names if name.startswith("dataset/"))
+    if placed and sorted(str(part_path(*pixel)) for pixel in hats_partitions(ledger.catalog)) != placed:
+        raise InputError(f"{out}: partition_info.csv lists other parts than there are; remove it and run `astroflow infer` again")
     manifest = ledger.concluded()
     if manifest is None:
         raise IncompleteError(f"{out} has all rows but no manifest: run `astroflow infer` again, which writes what is missing")

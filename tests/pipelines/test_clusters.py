@@ -32,7 +32,7 @@ def test_batch_systems_are_asked_for_one_worker_a_core_that_ends_in_time(kind, m
     for line in lines:
         assert line in script, script
     assert "source venv/bin/activate" in script
-    for words in ("--nthreads 1 ", "--nworkers 8 ", "--lifetime 8700s", "--lifetime-stagger 240s", "--death-timeout 600"):
+    for words in ("--nthreads 1 ", "--nworkers 8 ", "--lifetime 8460s", "--lifetime-stagger 240s", "--death-timeout 600"):
         assert words in script, script
 
 

@@ -2,6 +2,7 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from pyarrow import parquet
@@ -164,8 +165,55 @@ def test_another_run_does_not_go_into_the_same_folder(copied, again, changes, na
 
 def test_another_catalog_does_not_go_into_the_same_folder(copied, again, changed_survey, survey):
     table = parquet.read_table(survey.catalog)
-    with pytest.raises(OutputError, match=r"\(catalog, ids_sha256, rows differ\)"):
+    with pytest.raises(OutputError, match=r"\(catalog, ids_sha256, rows, table_sha256 differ\)"):
         again(copied, catalog=changed_survey(table.slice(0, 50)))
+
+
+def test_a_table_whose_positions_have_changed_is_another_catalog(copied, again, survey, inferred):
+    """Ids are what they were; a row that crosses the border of a pixel would be in two parts, or in none."""
+    given, content = parquet.read_table(survey.catalog), survey.catalog.read_bytes()
+    place = given.schema.get_field_index("ra")
+    moved = given.set_column(place, "ra", pa.array(np.asarray(given["ra"]) + 1e-4))
+    try:
+        write_parquet(moved, survey.catalog)
+        with pytest.raises(OutputError, match=r"\(table_sha256 differ\)"):
+            again(copied)
+        with pytest.raises(InputError, match="positions or other columns that it read are not the same"):
+            verify(copied, survey.recipe)
+    finally:
+        survey.catalog.write_bytes(content)
+    assert verify(copied, survey.recipe)["rows"] == 60
+
+
+def test_a_complete_run_that_lost_a_part_does_not_call_itself_complete_while_it_is_mended(copied, again, monkeypatch):
+    part(copied, 1).unlink()
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("astroflow.pipelines.infer.run_parts", stop)
+    with pytest.raises(KeyboardInterrupt):
+        again(copied)
+    assert not (copied / "manifest.json").exists()
+    assert not (copied / "catalog" / "hats.properties").exists()
+
+
+def test_a_list_of_partitions_that_lacks_one_is_seen(copied):
+    listed = copied / "catalog" / "partition_info.csv"
+    listed.write_text("".join(listed.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(InputError, match="partition_info.csv lists other parts than there are"):
+        verify(copied)
+
+
+def test_a_disk_that_fails_under_the_driver_leaves_a_run_to_resume(copied, again, monkeypatch):
+    part(copied, 1).unlink()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("astroflow.pipelines.infer.conclude", full)
+    with pytest.raises(IncompleteError, match="No space left on device.*run the same command again"):
+        again(copied)
 
 
 def test_another_bundle_does_not_go_into_the_same_folder(copied, again, other_bundle):
@@ -285,8 +333,6 @@ def rewritten(path, name, change):
     table = parquet.ParquetFile(path).read()
     place = table.schema.get_field_index(name)
     column = table.column(name).to_pylist()
-    import pyarrow as pa
-
     parquet.write_table(table.set_column(place, table.schema.field(name), pa.array(change(column), table.schema.field(name).type)), path)
 
 
@@ -318,8 +364,6 @@ def test_a_damaged_part_is_named_and_made_again(inferred, copied, again, digests
 
 def test_bad_images_and_tables_are_one_error(again, changed_survey, survey, tmp_path):
     table = parquet.read_table(survey.catalog)
-    import pyarrow as pa
-
     doubled = pa.concat_tables([table, table.slice(0, 1)])
     with pytest.raises(InputError, match="unique|more than once|twice"):
         again(tmp_path / "out", catalog=changed_survey(doubled))

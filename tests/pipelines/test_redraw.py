@@ -31,7 +31,14 @@ def kept(survey, small_bundle, small_posterior, tmp_path_factory):
     partitions = source.partitions(20, by_sky=True)
     options = {"n_draws": 64, "seed": 9, "keep_samples": True, "keep_contexts": True, "refine_budget": 0, "by_sky": True}
     ids = ids_digest(source.row_keys().tolist())
-    asked = {"catalog": {}, "rows": 60, "ids_sha256": ids, "bundle": small_posterior.digest, "rows_per_partition": 20} | options
+    asked = {
+        "catalog": {},
+        "rows": 60,
+        "ids_sha256": ids,
+        "table_sha256": source.rows.digest(),
+        "bundle": small_posterior.digest,
+        "rows_per_partition": 20,
+    } | options
     claim(out, asked, [], 9, small_bundle)
     job = InferenceJob(str(small_bundle), small_posterior.digest, Ledger(out, fingerprint(asked)), **options)
     with pytest.MonkeyPatch.context() as patch:
@@ -89,6 +96,9 @@ def test_what_cannot_be_drawn_again(kept, inferred, other_bundle, tmp_path):
         redraw(kept, ids=[known, 1, 2])
     with pytest.raises(InputError, match="id 'galaxy' is no integer"):
         redraw(kept, ids=["galaxy"])
+    for odd in (1.7, "12345678901234567890", None):
+        with pytest.raises(InputError, match="is no integer of 64 bits"):
+            redraw(kept, ids=[odd])
     with pytest.raises(InputError, match="`n_draws` must be at least 1"):
         redraw(kept, n_draws=0)
     (tmp_path / "ids").write_text("\n 12\n\n13 \n")

@@ -9,7 +9,7 @@ import pytest
 from astroflow.errors import IncompleteError, InputError
 from astroflow.pipelines import scheduler as module
 from astroflow.pipelines.clusters import cluster
-from astroflow.pipelines.scheduler import bounded, prepare_workers
+from astroflow.pipelines.scheduler import bounded, outcomes, prepare_workers
 
 pytestmark = pytest.mark.dask
 
@@ -146,3 +146,62 @@ def test_a_cluster_that_goes_away_is_said_so():
         local.close()
         with pytest.raises(IncompleteError, match="the Dask cluster went away"):
             list(results)
+
+
+def made_or_dies(ledger, careful):
+    """A part of sixty rows of which the fortieth kills whoever touches it."""
+    import pyarrow as pa
+
+    from astroflow.catalogs.parts import parquet_bytes
+    from astroflow.pipelines.catalog_run.pieces import in_pieces
+    from astroflow.pipelines.catalog_run.tally import Tally
+
+    def rows(start, stop, flag=0):
+        if start <= 40 < stop and not flag:
+            os.kill(os.getpid(), signal.SIGKILL)
+        n = stop - start
+        return pa.table({"row": list(range(start, stop)), "flags": [flag] * n, "quality": pa.array([2 if flag else 0] * n, pa.int8())})
+
+    table = in_pieces(60, ledger.pieces("part"), rows, lambda row: rows(row, row + 1, 128)) if careful else rows(0, 60)
+    return ledger.keep("part", parquet_bytes(table), Tally.of(table))
+
+
+def test_a_row_that_kills_workers_costs_one_row(tmp_path):
+    import dask
+    from pyarrow import parquet
+
+    from astroflow.pipelines.catalog_run.engine import run_parts
+    from astroflow.pipelines.catalog_run.ledger import Ledger
+
+    ledger, receipts = Ledger(tmp_path, "f" * 64), []
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), cluster(None, 1) as client:
+        run_parts(
+            ["part"], lambda jobs: outcomes(client, made_or_dies, jobs), lambda _, careful: (ledger, careful), ledger, receipts.append
+        )
+    assert [receipt.tally.unusable for receipt in receipts] == [1]
+    table = parquet.read_table(ledger.catalog / "part")
+    assert table["row"].to_pylist() == list(range(60))
+    assert [row for row, flag in enumerate(table["flags"].to_pylist()) if flag] == [40]
+
+
+def test_workers_that_join_later_get_work_too(client):
+    """A batch system's workers come one by one, long after the first tasks."""
+    there, most, taken = [0, 0, 4, 4, 4, 4, 4], 0, 0
+
+    class Joining:
+        def __getattr__(self, name):
+            return getattr(client, name)
+
+        def nthreads(self):
+            return {"worker": there.pop(0) if len(there) > 1 else there[0]}
+
+    def arguments():
+        nonlocal taken
+        for k in range(40):
+            taken += 1
+            yield (k,)
+
+    for received, _ in enumerate(outcomes(Joining(), double, arguments())):
+        most = max(most, taken - received)
+    # one that is done and on its way out to us, besides three for each of four threads
+    assert most == 12 + 1

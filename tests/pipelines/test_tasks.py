@@ -1,3 +1,4 @@
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +102,28 @@ def test_a_part_is_not_made_of_files_that_change(job, source, survey):
     then = file_states(files) | {str(survey.catalog): (1, 2)}
     with pytest.raises(InputError, match=r"catalog.parquet has changed since this run was planned: it had 1 bytes, .*put back what it was"):
         infer_partition(source.only(partition), partition, job, then, False)
+    with pytest.raises(FileNotFoundError, match="was there when this run was planned"):
+        infer_partition(source.only(partition), partition, job, {"nowhere": (1, 2)}, False)
     assert not job.ledger.catalog.exists()
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_a_part_is_not_made_of_a_file_that_changed_and_was_put_right_meanwhile(job, source, survey, monkeypatch, careful):
+    partition = source.partitions(20)[0]
+    files = file_states(source.files(partition))
+
+    def touched(*_):
+        before, content = survey.image.stat(), survey.image.read_bytes()
+        survey.image.write_bytes(content[:5000])
+        survey.image.write_bytes(content)
+        os.utime(survey.image, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return "a table of what nobody should keep"
+
+    monkeypatch.setattr(tasks, "infer_rows", touched)
+    with pytest.raises(OSError, match="was touched while it was read"):
+        infer_partition(source.only(partition), partition, job, files, careful)
+    assert not job.ledger.catalog.exists()
+    assert not list(job.ledger.pieces(part_name(partition)).glob("*.arrow"))
 
 
 def test_certified_rows_say_so_in_columns_of_their_own(job, source, inferred):

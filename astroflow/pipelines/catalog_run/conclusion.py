@@ -57,11 +57,22 @@ def conclude(source: Source, posterior: "Posterior", job: InferenceJob, partitio
     foreign = sorted({str(file.relative_to(ledger.catalog)) for file in part_files(ledger.catalog)} - {one.part for one in receipts})
     if foreign:
         raise OutputError(f"{ledger.catalog / foreign[0]} is no part of this run; take it away and run the same command again")
+    changed = [receipt.part for receipt in receipts if not ledger.stands(receipt)]
+    if changed:
+        raise IncompleteError(f"{ledger.catalog / changed[0]} has changed since it was made; run the same command again")
     placed = [(*partition.pixel, len(partition)) for partition in partitions if partition.pixel is not None]
     if placed:
         schema = _without_rows(source, posterior, job).schema
         facts = {"astroflow_run": ledger.run, "astroflow_bundle": job.digest}
-        write_hats(ledger.catalog, name=ledger.out.resolve().name, schema=schema, parts=placed, created=datetime.now(UTC), facts=facts)
+        write_hats(
+            ledger.catalog,
+            name=ledger.out.resolve().name,
+            schema=schema,
+            parts=placed,
+            created=datetime.now(UTC),
+            facts=facts,
+            stage_in=ledger.stage,
+        )
     ledger.conclude(receipts, {"rows": total.rows, "tally": total.numbers(), "bundle": job.digest})
 
 

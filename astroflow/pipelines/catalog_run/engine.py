@@ -36,6 +36,7 @@ def run_parts(
     arguments: Callable[[int, bool], tuple[Any, ...]],
     ledger: Ledger,
     finished: Callable[[Receipt], None],
+    begun: bool = False,
 ) -> None:
     """Finish parts of a run.
 
@@ -51,6 +52,8 @@ def run_parts(
         Where tasks keep what they make.
     finished : callable
         Told the receipt of each part, as they come.
+    begun : bool
+        Other parts of the run are finished already: failures of the first ones say nothing of all.
 
     Raises
     ------
@@ -61,7 +64,9 @@ def run_parts(
     Exception
         What a task raised that is neither its disk's fault nor on purpose, once all other parts are there.
     """
-    _Run(parts, ask, arguments, ledger, finished).complete()
+    run = _Run(parts, ask, arguments, ledger, finished)
+    run.any_finished = begun
+    run.complete()
 
 
 class _Run:
@@ -79,13 +84,13 @@ class _Run:
         waiting, pauses = list(range(len(self.parts))), list(PAUSES)
         while waiting:
             progress, waiting, disk = self._hand_out(waiting)
-            if disk and not progress:
+            if progress:
+                pauses = list(PAUSES)
+            if disk:
                 if not pauses:
                     self.failed |= disk
                     break
                 time.sleep(pauses.pop(0))
-            elif progress:
-                pauses = list(PAUSES)
             waiting = sorted([*waiting, *disk])
         if self.failed:
             raise self._failure(len(waiting))

@@ -88,9 +88,21 @@ class Ledger:
     def finished(self, part: str) -> Receipt | None:
         """Return the receipt of a part that is there and is what its receipt says, byte by byte; None for any other."""
         receipt, path = self.receipt(part), self.catalog / part
-        if receipt is None or not path.is_file() or path.stat().st_size != receipt.bytes or sha256_of(path) != receipt.sha256:
+        try:
+            good = receipt is not None and path.stat().st_size == receipt.bytes and sha256_of(path) == receipt.sha256
+        except OSError:
             return None
-        return receipt
+        return receipt if good else None
+
+    def stands(self, receipt: Receipt) -> bool:
+        """Say whether a part is still the one that a receipt is of, as far as its receipt on the disk and its size tell."""
+        path = self.catalog / receipt.part
+        return self.receipt(receipt.part) == receipt and path.is_file() and path.stat().st_size == receipt.bytes
+
+    def reopen(self) -> None:
+        """Take back what says that the run is complete: parts of it are to be made again."""
+        for file in (self.manifest, self.catalog / "hats.properties", self.catalog / "properties", self.catalog / "partition_info.csv"):
+            file.unlink(missing_ok=True)
 
     def conclude(self, receipts: Iterable[Receipt], facts: dict[str, Any]) -> None:
         """Write the manifest of a run that is complete, and remove what it needs no longer."""

@@ -2,8 +2,8 @@
 
 A partition that has taken workers along is worked on in pieces. Before a piece is begun it leaves a mark on the disk, and what comes of it
 is kept there, so the next process goes on where the last one died: a piece that was begun but never finished is cut into single rows, and a
-row is given up when several processes have died with it alone at work. Marks of a worker that was only slow do no harm: its piece is cut
-needlessly, and nothing else.
+row is given up when several processes have died with it alone at work. A worker that was only slow leaves a mark too: its piece is
+cut needlessly, and only if three of them were slow at one row alone is that row given up though nothing died of it.
 """
 
 __all__ = ["DEATHS", "in_pieces"]
@@ -13,11 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from astroflow.errors import IncompleteError
 from astroflow.files import atomic_write
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MOST = 10
+"""A partition of which more rows would be given up has another fault than its rows."""
 ROWS = 64
 """Rows of a piece, before anything has died of it."""
 DEATHS = 3
@@ -37,6 +40,11 @@ def in_pieces(n: int, folder: Path, work: Callable[[int, int], "pa.Table"], give
         Given a first row and the row behind the last, makes their part of the table.
     give_up : callable
         Given a row, makes the one that stands for it.
+
+    Raises
+    ------
+    IncompleteError
+        If more than `MOST` rows would have to be given up.
     """
     import pyarrow as pa
 
@@ -58,7 +66,15 @@ def _piece(
     if deaths and stop - start > 1:
         return [table for row in range(start, stop) for table in _piece(row, row + 1, folder, work, give_up)]
     if deaths >= DEATHS:
-        return [give_up(start)]
+        if len(list(folder.glob("*.given-up"))) >= MOST:
+            raise IncompleteError(
+                f"more than {MOST} rows would have to be given up, each because {DEATHS} processes died: it is not the rows, but perhaps "
+                "their file, or too little memory"
+            )
+        table = give_up(start)
+        _write(table, kept)
+        (folder / f"{name}.given-up").touch()
+        return [table]
     mark = folder / f"{name}.{uuid.uuid4().hex}.begun"
     mark.touch()
     try:

@@ -4,7 +4,7 @@
 fingerprint, which every receipt carries. ``inputs.json`` holds the state of the files when the run was planned.
 """
 
-__all__ = ["claim", "fingerprint", "ids_digest", "recorded_bundle", "recorded_inputs", "recorded_run"]
+__all__ = ["check_claim", "claim", "fingerprint", "ids_digest", "recorded_bundle", "recorded_inputs", "recorded_run"]
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from astroflow.errors import InputError, OutputError
 from astroflow.pipelines.catalog_run.inputs import FileState, file_states
 from astroflow.provenance import provenance, write_json
 
-NEEDED = {"catalog", "rows", "ids_sha256", "bundle", "rows_per_partition"}
+NEEDED = {"catalog", "rows", "ids_sha256", "table_sha256", "bundle", "rows_per_partition"}
 
 
 def fingerprint(asked: dict[str, Any]) -> str:
@@ -69,6 +69,28 @@ def recorded_inputs(out: Path) -> dict[str, FileState]:
         raise InputError(f"{out / 'inputs.json'} is not a record of input files ({error!r}); give another --out") from None
 
 
+def check_claim(out: Path, asked: dict[str, Any]) -> bool:
+    """Say whether a folder is a run's already; if not, it is free.
+
+    Raises
+    ------
+    OutputError
+        If it holds another run, or anything else.
+    """
+    found = recorded_run(out)
+    if found is not None:
+        changed = [key for key in sorted({*asked, *found}) if found.get(key) != json.loads(json.dumps(asked.get(key)))]
+        if changed:
+            raise OutputError(f"{out} holds another run ({', '.join(changed)} differ); give another --out, or remove it")
+        return True
+    if out.is_file():
+        raise OutputError(f"{out} is a file; --out names a folder")
+    begun = ("inputs.json", "lock")
+    if out.exists() and any(file.name not in begun and not file.name.startswith((".run.json.", ".inputs.json.")) for file in out.iterdir()):
+        raise OutputError(f"{out} is not empty and holds no inference run; give another --out")
+    return False
+
+
 def claim(out: Path, asked: dict[str, Any], files: Iterable[str], seed: int, bundle: Path) -> None:
     """Make an output folder a run's, or find that it is already.
 
@@ -90,17 +112,8 @@ def claim(out: Path, asked: dict[str, Any], files: Iterable[str], seed: int, bun
     OutputError
         If it holds another run, or anything else.
     """
-    found = recorded_run(out)
-    if found is not None:
-        changed = [key for key in sorted({*asked, *found}) if found.get(key) != json.loads(json.dumps(asked.get(key)))]
-        if changed:
-            raise OutputError(f"{out} holds another run ({', '.join(changed)} differ); give another --out, or remove it")
+    if check_claim(out, asked):
         return
-    if out.is_file():
-        raise OutputError(f"{out} is a file; --out names a folder")
-    begun = ("inputs.json", "lock")
-    if out.exists() and any(file.name not in begun and not file.name.startswith((".run.json.", ".inputs.json.")) for file in out.iterdir()):
-        raise OutputError(f"{out} is not empty and holds no inference run; give another --out")
     # first, so that a run that has a record has this one too
     write_json(out / "inputs.json", file_states(files))
     write_json(out / "run.json", {"asked": asked, "bundle_path": str(bundle.resolve()), **provenance(asked["catalog"], seed)})

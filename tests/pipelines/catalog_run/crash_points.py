@@ -25,7 +25,7 @@ PARTS, ROWS = 2, 70
 BUNDLE = "b" * 64
 ASKED = {
     "catalog": {"kind": "toy"}, "rows": PARTS * ROWS, "ids_sha256": ids_digest(range(PARTS * ROWS)), "bundle": BUNDLE,
-    "rows_per_partition": ROWS,
+    "table_sha256": "t" * 64, "rows_per_partition": ROWS,
 }  # fmt: skip
 
 

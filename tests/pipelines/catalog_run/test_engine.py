@@ -23,7 +23,7 @@ def driven(ledger, monkeypatch):
     slept = []
     monkeypatch.setattr(engine.time, "sleep", slept.append)
 
-    def run(n, trouble):
+    def run(n, trouble, begun=False):
         calls, careful_calls, made = Counter(), Counter(), []
         trouble = {place: list(errors) for place, errors in trouble.items()}
 
@@ -44,7 +44,7 @@ def driven(ledger, monkeypatch):
 
         parts = [str(place) for place in range(n)]
         try:
-            run_parts(parts, ask, lambda place, careful: (place, careful), ledger, made.append)
+            run_parts(parts, ask, lambda place, careful: (place, careful), ledger, made.append, begun)
         finally:
             run.calls, run.careful, run.made, run.slept = calls, careful_calls, sorted(int(r.part) for r in made), slept
         return run
@@ -87,8 +87,9 @@ def test_a_full_disk_stops_the_run_before_everything_is_computed_in_vain(driven)
 
 
 def test_pauses_are_counted_anew_after_progress(driven):
-    driven(2, {0: [FULL] * 3, 1: [FULL] * 2})
-    assert driven.slept == [1.0, 5.0, 1.0] or driven.slept == [1.0, 5.0]
+    driven(2, {0: [FULL] * 4, 1: [FULL] * 2})
+    # the other one is made in the third pass, before which two pauses were used up
+    assert driven.slept == [1.0, 5.0, 1.0, 5.0]
     assert driven.made == [0, 1]
 
 
@@ -110,6 +111,12 @@ def test_a_run_that_gets_nowhere_stops_at_once(driven):
     with pytest.raises(IncompleteError, match="3 parts could not be made, and 97 were not tried"):
         driven(100, {place: [InputError("no")] for place in range(100)})
     assert len(driven.calls) == engine.HOPELESS
+
+
+def test_a_run_of_which_parts_are_there_goes_on_past_any_number_of_refusals(driven):
+    with pytest.raises(IncompleteError, match="4 parts could not be made: "):
+        driven(6, {place: [InputError("no")] for place in range(4)}, begun=True)
+    assert driven.made == [4, 5]
 
 
 def test_another_bundle_stops_the_run(driven):

@@ -48,6 +48,28 @@ def test_a_receipt_of_another_run_or_part_or_of_nothing_does_not_count(ledger, t
     assert ledger.finished(PART) is not None
 
 
+def test_a_run_that_is_opened_again_is_not_complete(ledger, tmp_path):
+    receipt = ledger.keep(PART, b"rows", TALLY)
+    ledger.conclude([receipt], {})
+    for name in ("hats.properties", "properties", "partition_info.csv"):
+        (ledger.catalog / name).write_text("complete")
+    ledger.reopen()
+    assert ledger.concluded() is None
+    assert [file.name for file in ledger.catalog.iterdir()] == ["dataset"]
+    assert ledger.finished(PART) == receipt
+    ledger.reopen()
+
+
+def test_a_part_stands_while_it_and_its_receipt_are_what_they_were(ledger):
+    receipt = ledger.keep(PART, b"rows", TALLY)
+    assert ledger.stands(receipt)
+    later = ledger.keep(PART, b"others", TALLY)
+    assert ledger.stands(later)
+    assert not ledger.stands(receipt)
+    (ledger.catalog / PART).unlink()
+    assert not ledger.stands(later)
+
+
 def test_a_manifest_is_of_its_parts_and_run(ledger, tmp_path):
     assert ledger.concluded() is None
     receipts = [ledger.keep(name, name.encode(), TALLY) for name in ("b.parquet", "a.parquet")]

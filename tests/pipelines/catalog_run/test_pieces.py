@@ -1,6 +1,8 @@
 import pyarrow as pa
 import pytest
 
+from astroflow.errors import IncompleteError
+from astroflow.pipelines.catalog_run import pieces as module
 from astroflow.pipelines.catalog_run.pieces import DEATHS, ROWS, in_pieces
 
 
@@ -46,6 +48,13 @@ def test_only_the_rows_that_kill_are_given_up(tmp_path, deaths, poison):
     assert [row for row, note in zip(*(table.column(name).to_pylist() for name in ("row", "note")), strict=True) if note] == poison
     blocks = {row // ROWS for row in poison}
     assert count == len(blocks) + DEATHS * len(poison), "one death shows the piece, three convict the row"
+
+
+def test_a_fault_that_is_not_the_rows_gives_up_a_few_and_stops(tmp_path, deaths, monkeypatch):
+    monkeypatch.setattr(module, "MOST", 3)
+    with pytest.raises(IncompleteError, match="more than 3 rows would have to be given up"):
+        deaths(200, tmp_path, range(200))
+    assert len(list(tmp_path.glob("*.given-up"))) == 3
 
 
 def test_pieces_that_are_there_are_not_made_again(tmp_path, deaths):
