@@ -132,7 +132,10 @@ def test_no_command_at_all_is_help(cli):
         (["noise-correlation", "none.fits"], "Missing option '--out'"),
         (["verify", "nowhere"], "nowhere holds no inference run"),
         (["validate", "nowhere", "--out", "o"], "nowhere is no bundle"),
-        (["config", "estimater"], "no recipe kind 'estimater'; known: simulator, estimator, catalog, pipeline. Did you mean 'estimator'?"),
+        (
+            ["config", "estimater"],
+            "no recipe kind 'estimater'; known: simulator, estimator, catalog, pipeline, cluster. Did you mean 'estimator'?",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(cli, tmp_path, monkeypatch, arguments, words):
@@ -240,7 +243,7 @@ def test_infer_says_when_too_much_is_unusable(cli, instead, allowed, code):
     ended, out, err = cli("infer", "survey.yaml", "--bundle", "b", "--out", "out", "--samples", "--scheduler", "tcp://host:8786", *options)
     assert (ended, out, err) == (code, "out/catalog\n", "20 rows: 15 good, 3 suspect, 2 unusable\nsuspect for: LOW_SNR 3\ncoverage\n")
     expected = {
-        "bundle": Path("b"), "out": Path("out"), "n_draws": 256, "seed": 0, "keep_samples": True, "certify": False,
+        "bundle": Path("b"), "out": Path("out"), "n_draws": 256, "seed": 0, "keep_samples": True, "keep_contexts": False, "certify": False,
         "refine_budget": 0, "rows_per_partition": None, "scheduler": "tcp://host:8786", "workers": None,
     }  # fmt: skip
     assert calls == [("survey.yaml", expected)]

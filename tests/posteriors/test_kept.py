@@ -4,21 +4,7 @@ import numpy as np
 import pytest
 
 from astroflow.errors import InputError
-from astroflow.posteriors.bundle import BundleConfig, build_linearized
 from astroflow.posteriors.kept import Kept, rounded
-from astroflow.posteriors.recipe import LinearizedRecipe
-
-
-@pytest.fixture(scope="module")
-def sharpened_posterior(small_posterior, small_forward_model):
-    """With a linearised stage, untrained: a Gaussian about the fit."""
-    followed = small_forward_model | {"engine": "fourier", "psf": small_forward_model["psf"] | {"image_size": 17}}
-    recipe = LinearizedRecipe.model_validate({"flow": {"layers": 1, "hidden": (16,)}})
-    architecture = small_posterior.estimator.architecture.model_copy(update={"linearized": recipe})
-    config = BundleConfig(
-        architecture=architecture, parameters=small_posterior.parameters, stamp=small_posterior.stamp, forward_model=followed, training={}
-    )
-    return replace(small_posterior, forward_model=followed, linearized=build_linearized(config, seed=1))
 
 
 @pytest.fixture(scope="module")
@@ -58,17 +44,6 @@ def test_rounding_moves_draws_by_next_to_nothing(small_posterior, stamps):
     exact, halved = (small_posterior.sample(small_posterior.encode(stamps, halved=half), 256, seed=5) for half in (False, True))
     moved = np.abs(halved - exact) / exact.std(1, keepdims=True)
     assert 0 < np.median(moved) < 0.01
-
-
-def test_fits_are_kept_as_they_are(sharpened_posterior, stamps):
-    middle = float(np.median(sharpened_posterior.encode(stamps, least_snr=np.inf).snr))
-    encoded = sharpened_posterior.encode(stamps, least_snr=middle, halved=True)
-    assert 0 < encoded.fitted.sum() < len(stamps), "some rows of each kind"
-    kept = again(sharpened_posterior, encoded)
-    np.testing.assert_array_equal(kept.fitted, encoded.fitted)
-    for name in ("features", "point", "factor"):
-        np.testing.assert_array_equal(getattr(kept.fits, name), getattr(encoded.fits, name))
-    np.testing.assert_array_equal(sharpened_posterior.sample(kept, 64, seed=5), sharpened_posterior.sample(encoded, 64, seed=5))
 
 
 def test_unusable_rows_stay_so_and_lost_contexts_are_seen(small_posterior, stamps):

@@ -11,6 +11,7 @@ import astroflow.posteriors.bundle as bundle
 from astroflow.errors import BundleError, ConfigError
 from astroflow.posteriors.bundle import BundleConfig, build_linearized, load_posterior, save_bundle
 from astroflow.posteriors.inputs import network_inputs
+from astroflow.posteriors.kept import Kept
 from astroflow.posteriors.linearized import SQUASH
 from astroflow.posteriors.recipe import Architecture, LinearizedRecipe
 from astroflow.sims.noise_correlation import CosmosCorrelation
@@ -278,3 +279,16 @@ def test_rows_without_any_fit_are_certified_sharpened_and_refined(trained, monke
     assert judged is certificate
     assert posterior.sample(failing, 20).shape == (6, 20, len(posterior.parameters))
     assert (posterior.refine(failing, 64).method >= 0).all()
+
+
+def test_draws_are_made_again_from_what_is_kept_of_fits(trained):
+    posterior, _, held_out = trained
+    stamps = held_out.stamps[np.arange(24)]
+    middle = float(np.median(posterior.encode(stamps, least_snr=np.inf).snr))
+    encoded = posterior.encode(stamps, least_snr=middle, halved=True)
+    assert 0 < encoded.fitted.sum() < len(stamps), "some rows of each kind"
+    kept = Kept.of_columns(encoded.ids, encoded.usable, Kept.columns(encoded), len(posterior.parameters))
+    np.testing.assert_array_equal(kept.fitted, encoded.fitted)
+    for name in ("features", "point", "factor"):
+        np.testing.assert_array_equal(getattr(kept.fits, name), getattr(encoded.fits, name))
+    np.testing.assert_array_equal(posterior.sample(kept, 64, seed=5), posterior.sample(encoded, 64, seed=5))

@@ -1,4 +1,8 @@
+import json
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -123,3 +127,13 @@ def test_another_bundle_stops_the_run(driven):
     with pytest.raises(BundleError, match="has changed"):
         driven(9, {4: [BundleError("it has changed")]})
     assert driven.made == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("how", "least"), [("plain", 35), ("careful", 55)])
+def test_a_run_that_is_killed_at_any_step_on_the_disk_resumes_with_the_same_bytes(tmp_path, how, least):
+    program = Path(__file__).with_name("crash_points.py")
+    ended = subprocess.run([sys.executable, program, tmp_path, how], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert found["problems"] == []
+    assert found["steps"] >= least, "two parts, two receipts, two records and a manifest, six steps each"
