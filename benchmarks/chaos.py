@@ -181,9 +181,10 @@ def fill(disk: Path) -> Path:
 
 def disturb(
     what: str, chance: random.Random, window: float, cluster: Cluster, driver: subprocess.Popen[bytes], recipe: Path, disk: Path | None
-) -> None:
-    """Wait for a moment, and do it; what is only disturbed for a while is put right again."""
+) -> bool:
+    """Wait for a moment, and do it; what is only disturbed for a while is put right again. Say whether the run was still going on."""
     time.sleep(chance.uniform(0, window))
+    met = driver.poll() is None and (what not in ("workers", "freeze") or bool(cluster.workers()))
     if what == "driver":
         driver.kill()
     elif what == "scheduler":
@@ -214,6 +215,7 @@ def disturb(
         with open(tile, "r+b") as file:
             file.write(content)
         os.utime(tile, ns=(when.st_atime_ns, when.st_mtime_ns))
+    return met
 
 
 def disturbed_run(seed: int, folder: Path, survey: Path, bundle: Path, cluster: Cluster, disk: Path | None, calm: dict[str, Any]) -> Any:
@@ -227,14 +229,14 @@ def disturbed_run(seed: int, folder: Path, survey: Path, bundle: Path, cluster: 
         shutil.rmtree(leftover, ignore_errors=True)
     shutil.copytree(survey.parent, copy)
     recipe = copy / survey.name
-    codes, problems = [], []
+    codes, problems, met = [], [], False
     with open(folder / "driver.log", "ab") as log:
         for start in range(RESUMES):
             log.write(f"--- {seed} {what} start {start}\n".encode())
             log.flush()
             driver = subprocess.Popen(command(recipe, bundle, out, cluster.ready()), stdout=log, stderr=log)
             if start == 0:
-                disturb(what, chance, calm["seconds"], cluster, driver, recipe, disk)
+                met = disturb(what, chance, calm["seconds"], cluster, driver, recipe, disk)
             while driver.poll() is None:
                 time.sleep(0.5)
                 cluster.mend()
@@ -257,7 +259,7 @@ def disturbed_run(seed: int, folder: Path, survey: Path, bundle: Path, cluster: 
     if not problems:
         for leftover in (out, copy):
             shutil.rmtree(leftover)
-    return {"seed": seed, "what": what, "starts": codes, "problems": problems}
+    return {"seed": seed, "what": what, "met": met, "starts": codes, "problems": problems}
 
 
 def main() -> None:
@@ -301,7 +303,8 @@ def main() -> None:
     for what in sorted({line["what"] for line in lines}):
         of = [line for line in lines if line["what"] == what]
         again, bad = sum(len(line["starts"]) > 1 for line in of), sum(bool(line["problems"]) for line in of)
-        print(f"{what:9s} {len(of):4d} runs, {again:4d} had to be started again, {bad} with problems")
+        met = sum(line["met"] for line in of)
+        print(f"{what:9s} {len(of):4d} runs, {met:4d} disturbed before their end, {again:4d} started again, {bad} with problems")
 
 
 if __name__ == "__main__":

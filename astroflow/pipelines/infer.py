@@ -203,7 +203,7 @@ def _finish_parts(
             ledger.reopen()
             journal.write(begun=len(waiting), finished=len(receipts))
             with cluster(scheduler, workers) as client:
-                prepare_workers(client, prepare_worker, job.bundle, job.digest)
+                prepare_workers(client, prepare_worker, job.bundle, job.digest, deciding_versions())
                 ask = functools.partial(outcomes, client, infer_partition)
                 run_parts([names[place] for place in waiting], ask, arguments, ledger, finished, begun=bool(receipts))
     return receipts

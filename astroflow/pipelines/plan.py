@@ -26,6 +26,7 @@ from astroflow.pipelines.clusters import cluster
 from astroflow.pipelines.infer import check_draws, default_partition
 from astroflow.pipelines.scheduler import bounded
 from astroflow.pipelines.tasks import InferenceJob, infer_rows, prepare_worker
+from astroflow.provenance import deciding_versions
 
 MEASURED_ROWS, LEAST_SECONDS = 512, 3.0
 """Rows are measured in blocks of so many until so much time has gone by: shorter spans scatter."""
@@ -211,7 +212,7 @@ def measure(source: Source, job: InferenceJob) -> Rates:
     job = replace(job, digest=bundle_digest(Path(job.bundle)))
     blocks = _blocks(source, job.by_sky)
     begin = time.perf_counter()
-    prepare_worker(job.bundle, job.digest)
+    prepare_worker(job.bundle, job.digest, deciding_versions())
     # compiles what it needs for the first rows
     first = next(blocks)
     infer_rows(source.only(first), first, job)

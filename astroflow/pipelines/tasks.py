@@ -23,7 +23,7 @@ from astroflow.catalogs.parts import parquet_bytes, sorted_by_sky
 from astroflow.catalogs.posterior_table import RowInfo, build_posterior_table
 from astroflow.catalogs.sky import SkyFrame
 from astroflow.catalogs.sources import Partition, Source
-from astroflow.errors import BundleError
+from astroflow.errors import BundleError, ConfigError
 from astroflow.pipelines.catalog_run.inputs import FileState, check_unchanged, unchanged
 from astroflow.pipelines.catalog_run.ledger import Ledger, Receipt
 from astroflow.pipelines.catalog_run.pieces import DEATHS, in_pieces
@@ -32,6 +32,7 @@ from astroflow.posteriors.exact.certificate import Verdict
 from astroflow.posteriors.exact.certify import recertified
 from astroflow.posteriors.flags import Flag
 from astroflow.posteriors.kept import Kept
+from astroflow.provenance import deciding_versions
 from astroflow.sims.recipe import simulator_from_data
 from astroflow.sims.simulator import Simulator
 from astroflow.training.training_set import TrainingSet
@@ -102,8 +103,27 @@ def loaded(bundle: str, digest: str) -> "Posterior":
     return posterior
 
 
-def prepare_worker(bundle: str, digest: str) -> None:
-    """Give TensorFlow one thread in this process and load the bundle, before the first task."""
+def prepare_worker(bundle: str, digest: str, versions: Mapping[str, str]) -> None:
+    """Give TensorFlow one thread in this process and load the bundle, before the first task.
+
+    Parameters
+    ----------
+    bundle, digest : str
+        Where the bundle lies, and what it has to be.
+    versions : mapping of str to str
+        The driver's, of packages that bits depend on.
+
+    Raises
+    ------
+    ConfigError
+        If this process has others.
+    BundleError
+        If the bundle is another one.
+    """
+    other = {name: found for name, found in deciding_versions().items() if found != versions[name]}
+    if other:
+        told = ", ".join(f"{name} {found} instead of {versions[name]}" for name, found in other.items())
+        raise ConfigError(f"a worker has {told}: its rows would have other bits. Install the same versions everywhere")
     from astroflow.networks.loading import import_tensorflow
 
     import_tensorflow()

@@ -10,7 +10,7 @@ from astroflow.catalogs import load_catalog, open_source
 from astroflow.catalogs.hats import part_path
 from astroflow.catalogs.parts import read_part
 from astroflow.catalogs.posterior_columns import CERTIFICATE, REFINED
-from astroflow.errors import BundleError, InputError
+from astroflow.errors import BundleError, ConfigError, InputError
 from astroflow.pipelines import tasks
 from astroflow.pipelines.catalog_run import pieces
 from astroflow.pipelines.catalog_run.inputs import file_states
@@ -21,6 +21,7 @@ from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_name, 
 from astroflow.posteriors.bundle import BundleConfig, build_linearized
 from astroflow.posteriors.flags import Flag
 from astroflow.posteriors.recipe import LinearizedRecipe
+from astroflow.provenance import deciding_versions
 from astroflow.training.training_set import TrainingSet
 
 
@@ -209,7 +210,12 @@ def test_a_part_that_is_there_is_left_alone(job, source, inferred):
 
 def test_a_bundle_that_has_changed_since_the_run_began_is_refused(small_bundle):
     with pytest.raises(BundleError, match=r"has changed since this run began: its digest is \w{12}, expected ffffffffffff"):
-        prepare_worker(str(small_bundle), "f" * 64)
+        prepare_worker(str(small_bundle), "f" * 64, deciding_versions())
+
+
+def test_a_worker_of_other_versions_is_refused(small_bundle, small_posterior):
+    with pytest.raises(ConfigError, match=r"a worker has numpy \S+ instead of 1.26: its rows would have other bits"):
+        prepare_worker(str(small_bundle), small_posterior.digest, deciding_versions() | {"numpy": "1.26"})
 
 
 def test_a_shard_is_drawn_once(recipe_folder, small_training_set, small_simulator, tmp_path):
