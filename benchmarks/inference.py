@@ -15,6 +15,8 @@ from astroflow.catalogs.mock_survey import write_mock_survey  # noqa: E402
 from astroflow.catalogs.recipe import load_catalog  # noqa: E402
 from astroflow.catalogs.sources import open_source  # noqa: E402
 from astroflow.config import load_recipe  # noqa: E402
+from astroflow.pipelines.catalog_run.inputs import file_states  # noqa: E402
+from astroflow.pipelines.catalog_run.ledger import Ledger  # noqa: E402
 from astroflow.pipelines.tasks import InferenceJob, infer_partition  # noqa: E402
 from astroflow.posteriors.bundle import BundleConfig, build_estimator, load_posterior, save_bundle  # noqa: E402
 from astroflow.posteriors.familiarity import Familiarity  # noqa: E402
@@ -51,13 +53,12 @@ def main() -> None:
         source = open_source(load_catalog(survey.recipe))
         (partition,) = source.partitions(OBJECTS)
         for draws in (64, 256):
-            job = InferenceJob(str(folder / "bundle"), digest, str(folder), draws, 0, False)
-            infer_partition(source, partition, job)  # loads and compiles
-            job.part(partition.index).unlink()
-            begin = time.perf_counter()
-            infer_partition(source, partition, job)
-            seconds = time.perf_counter() - begin
-            job.part(partition.index).unlink()
+            for timed in (False, True):  # loads and compiles first
+                out = folder / f"{draws}-{timed}"
+                job = InferenceJob(str(folder / "bundle"), digest, Ledger(out, "benchmark"), draws, 0, False)
+                begin = time.perf_counter()
+                infer_partition(source, partition, job, file_states(source.files(partition)), False)
+                seconds = time.perf_counter() - begin
             print(f"infer, {draws:3d} draws each: {OBJECTS / seconds:6.0f} galaxies/s, reading and writing included")
         posterior = load_posterior(folder / "bundle")
         _stages(posterior, source, partition)

@@ -38,9 +38,10 @@ def worker(bundle: str, least_snr: float, start, answers) -> None:
     """Time posteriors in a process of one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"
     from astroflow.pipelines.tasks import prepare_worker
-    from astroflow.posteriors.bundle import load_posterior
+    from astroflow.posteriors.bundle import bundle_digest
+    from astroflow.provenance import deciding_versions
 
-    prepare_worker(bundle, load_posterior(bundle).digest)
+    prepare_worker(bundle, bundle_digest(bundle), deciding_versions())
     posterior, stamps = prepared(bundle, GALAXIES)
 
     def once() -> None:
