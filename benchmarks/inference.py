@@ -47,7 +47,7 @@ def main() -> None:
         estimator = build_estimator(config, 1)
         inputs = network_inputs(stamps)
         context, _ = estimator.encode(inputs)
-        posterior = Posterior(estimator, simulator.parameters, simulator.stamp, Familiarity.of(stamps, context), data)
+        posterior = Posterior(estimator, simulator.parameters, simulator.stamp, Familiarity.of(stamps, context), forward_model=data)
         digest = save_bundle(folder / "bundle", posterior, stamps)
         survey = write_mock_survey(simulator, folder / "survey", n_objects=OBJECTS, seed=1)
         source = open_source(load_catalog(survey.recipe))
