@@ -243,7 +243,8 @@ def disturbed_run(seed: int, folder: Path, survey: Path, bundle: Path, cluster: 
             codes.append(ENDED.get(driver.returncode, str(driver.returncode)))
             if codes[-1] == "done":
                 break
-    unexpected = set(codes) - set(ENDED.values())
+    # a scheduler that dies before the driver has reached it is one that is not there: a wrong address, for all that the driver knows
+    unexpected = set(codes) - set(ENDED.values()) - ({"2"} if what == "scheduler" else set())
     if unexpected:
         problems.append(f"ended with {', '.join(sorted(unexpected))}")
     if codes[-1] != "done":
