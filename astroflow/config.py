@@ -11,6 +11,7 @@ __all__ = [
     "expand_path",
     "find_recipe",
     "load_recipe",
+    "parse_kind",
     "parse_recipe",
     "read_yaml",
     "resolve_path",
@@ -179,6 +180,21 @@ def parse_recipe(model: type[R], data: Any, where: str, folder: Path | None = No
         return model.model_validate(data, context={"folder": folder or Path.cwd()})
     except pydantic.ValidationError as error:
         raise ConfigError(f"{where}: " + "; ".join(_explain(model, problem) for problem in error.errors())) from None
+
+
+def parse_kind(kinds: "Mapping[str, type[Recipe]]", data: Mapping[str, Any], where: str, folder: Path | None = None) -> Any:
+    """Fill the recipe model that plain data name by their key `kind`; otherwise as `parse_recipe`.
+
+    Raises
+    ------
+    ConfigError
+        Also if there is no such kind; the known ones are listed.
+    """
+    kind = data.get("kind")
+    if kind not in kinds:
+        said = "`kind` is missing" if kind is None else f"unknown kind {kind!r}"
+        raise ConfigError(f"{where}: {said}; known kinds: {', '.join(kinds)}.{nearest(str(kind), kinds)}")
+    return parse_recipe(kinds[str(kind)], data, where, folder)
 
 
 def _explain(model: type[Recipe], problem: Any) -> str:

@@ -13,8 +13,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from astroflow.catalogs.paths import template_fields
-from astroflow.config import Recipe, RecipePath, find_recipe, parse_recipe, read_yaml
-from astroflow.errors import ConfigError, nearest
+from astroflow.config import Recipe, RecipePath, find_recipe, parse_kind, read_yaml
 from astroflow.sims.noise_correlation import NoiseCorrelation
 
 Name = Annotated[str, pydantic.Field(min_length=1)]
@@ -269,11 +268,7 @@ def parse_catalog(data: dict[str, Any], where: str = "catalog", folder: Path | N
     ConfigError
         With one line for each key that is unknown, missing or out of range.
     """
-    kind = data.get("kind")
-    if kind not in KINDS:
-        said = "`kind` is missing" if kind is None else f"unknown kind {kind!r}"
-        raise ConfigError(f"{where}: {said}; known kinds: {', '.join(KINDS)}.{nearest(str(kind), KINDS)}")
-    return parse_recipe(KINDS[kind], data, where, folder)  # type: ignore[return-value]
+    return parse_kind(KINDS, data, where, folder)  # type: ignore[no-any-return]
 
 
 def load_catalog(name: str | Path) -> CatalogRecipe:

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from astroflow.config import Recipe, RecipePath, expand_path, find_recipe, parse_recipe, read_yaml
-from astroflow.errors import ConfigError, nearest
+from astroflow.config import Recipe, RecipePath, expand_path, find_recipe, parse_kind, read_yaml
+from astroflow.errors import ConfigError
 
 FOLDER = "configs/clusters"
 CONNECT_SECONDS = 10
@@ -152,11 +152,7 @@ def parse_cluster(data: dict[str, Any], where: str = "cluster", folder: Path | N
     ConfigError
         With one line for each key that is unknown, missing or out of range.
     """
-    kind = data.get("kind")
-    if kind not in KINDS:
-        said = "`kind` is missing" if kind is None else f"unknown kind {kind!r}"
-        raise ConfigError(f"{where}: {said}; known kinds: {', '.join(KINDS)}.{nearest(str(kind), KINDS)}")
-    return parse_recipe(KINDS[kind], data, where, folder)  # type: ignore[return-value]
+    return parse_kind(KINDS, data, where, folder)  # type: ignore[no-any-return]
 
 
 def load_cluster(scheduler: str | None, workers: int | None) -> ClusterRecipe:

@@ -26,7 +26,7 @@ from astroflow.pipelines.catalog_run.ledger import Ledger, Receipt
 from astroflow.pipelines.catalog_run.lock import locked
 from astroflow.pipelines.catalog_run.record import check_claim, claim, fingerprint, ids_digest, recorded_inputs
 from astroflow.pipelines.catalog_run.tally import Tally
-from astroflow.pipelines.clusters import cluster
+from astroflow.pipelines.clusters import cluster, load_cluster
 from astroflow.pipelines.journal import Journal
 from astroflow.pipelines.progress import reporter
 from astroflow.pipelines.scheduler import outcomes, prepare_workers
@@ -108,6 +108,7 @@ def infer(
     check_draws(n_draws, certify, refine_budget)
     if rows_per_partition is not None and rows_per_partition < 1:
         raise ConfigError(f"--rows-per-partition must be at least 1; got {rows_per_partition}")
+    load_cluster(scheduler, workers)  # what cannot be meant is refused before anything is read or written
     recipe = load_catalog(catalog)
     source = open_source(recipe)
     from astroflow.posteriors.bundle import load_posterior

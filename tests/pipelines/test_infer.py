@@ -282,6 +282,12 @@ def test_options_out_of_range(again, tmp_path, changes, words):
         again(tmp_path, **changes)
 
 
+def test_a_cluster_that_cannot_be_meant_is_refused_before_anything_is_written(again, tmp_path):
+    with pytest.raises(ConfigError, match="no configs/clusters recipe 'slurn'.*Did you mean 'slurm'"):
+        again(tmp_path / "out", scheduler="slurn")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_missing_bundle_is_named(again, tmp_path):
     with pytest.raises(BundleError, match="nowhere is no bundle"):
         again(tmp_path / "out", bundle=tmp_path / "nowhere")
