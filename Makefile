@@ -29,11 +29,12 @@ demo: install  ## the whole path on a simulated survey tile: runs/demo
 	$(BIN)/astroflow demo --out runs/demo
 
 # TensorFlow keeps every graph that it has compiled: in one process the tests would need more memory mappings than Linux gives it
-# (vm.max_map_count), and it dies. So they run in some processes, twice; a file stays in one process, for its fixtures.
+# (vm.max_map_count), and it dies. So they run in some processes, twice; a file stays in one process, for its fixtures, and
+# files come in the order of tests/conftest.py, the longest first.
 # Engines, likelihoods and posteriors are tested as users run them. The rest, mostly trainings in processes of their own, compiles without
 # optimising, which takes a third less time.
 TEST_PROCESSES ?= 2
-PYTEST = $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --max-worker-restart 0
+PYTEST = $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 FIRST := tests/sims tests/posteriors
 
 test: install  ## run the tests

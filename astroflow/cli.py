@@ -165,6 +165,9 @@ def infer(
     ] = 1.0,
     scheduler: Scheduler = None,
     workers: Workers = None,
+    dask_report: Annotated[
+        Path | None, typer.Option(help="Write Dask's report of what workers did when, HTML.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Infer a catalog with Dask: one row out per row in; resumes by itself."""
@@ -174,6 +177,7 @@ def infer(
     result = run_infer(
         catalog, bundle=bundle, out=out, n_draws=draws, seed=seed, keep_samples=samples, keep_contexts=contexts, certify=certify,
         refine_budget=refine_budget if refine else 0, rows_per_partition=rows_per_partition, scheduler=scheduler, workers=workers,
+        dask_report=dask_report,
     )  # fmt: skip
     _say(result.tally.lines())
     facts = result.tally.numbers()

@@ -20,6 +20,19 @@ hypothesis.settings.load_profile("repeatable")
 
 MADE = cache_folder()
 
+LONGEST = (
+    "sims/fourier/test_engine.py", "posteriors/test_linearized.py", "posteriors/exact/test_refine.py", "posteriors/test_bundle.py",
+    "pipelines/test_run.py", "pipelines/test_simulate.py", "pipelines/test_tasks.py", "training/test_general.py", "pipelines/test_infer.py",
+    "pipelines/test_validate.py", "training/test_loop.py", "training/test_fit.py", "training/test_members.py",
+)  # fmt: skip
+"""Files that take minutes come first: the last of them would keep one process busy while the others have nothing to do."""
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest files first; the order within files stays."""
+    place = {ROOT / "tests" / file: number for number, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
 
 @pytest.fixture(scope="session")
 def root():

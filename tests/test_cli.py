@@ -244,7 +244,7 @@ def test_infer_says_when_too_much_is_unusable(cli, instead, allowed, code):
     assert (ended, out, err) == (code, "out/catalog\n", "20 rows: 15 good, 3 suspect, 2 unusable\nsuspect for: LOW_SNR 3\ncoverage\n")
     expected = {
         "bundle": Path("b"), "out": Path("out"), "n_draws": 256, "seed": 0, "keep_samples": True, "keep_contexts": False, "certify": False,
-        "refine_budget": 0, "rows_per_partition": None, "scheduler": "tcp://host:8786", "workers": None,
+        "refine_budget": 0, "rows_per_partition": None, "scheduler": "tcp://host:8786", "workers": None, "dask_report": None,
     }  # fmt: skip
     assert calls == [("survey.yaml", expected)]
 

@@ -29,7 +29,7 @@ from astroflow.types import Array, Cutout
 DEFAULT_CUTOUT_PIXELS = 512
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Partition:
     """Some rows of a catalog that are read together.
 
@@ -37,8 +37,8 @@ class Partition:
     ----------
     index : int
         Its number, from 0.
-    rows : tuple of int
-        Rows of the catalog, those of one tile side by side.
+    rows : ndarray
+        Rows of the catalog ``(N,)`` int64, those of one tile side by side.
     tiles : tuple of str
         The tiles that they are on, in the order of reading; empty where there is only one or none.
     pixel : tuple of int, optional
@@ -46,7 +46,7 @@ class Partition:
     """
 
     index: int
-    rows: tuple[int, ...]
+    rows: Array
     tiles: tuple[str, ...] = ()
     pixel: tuple[int, int] | None = None
 
@@ -126,9 +126,7 @@ class Source(abc.ABC):
         tiles = self.rows.tile[rows]
         names, first, which = np.unique(tiles, return_index=True, return_inverse=True)
         order = np.argsort(first[which], kind="stable")
-        return Partition(
-            number, tuple(self.rows.index[rows[order]].tolist()), tuple(name for name in names[np.argsort(first)].tolist() if name)
-        )
+        return Partition(number, self.rows.index[rows[order]], tuple(name for name in names[np.argsort(first)].tolist() if name))
 
     def _by_tile(self, rows: Array, rows_per_partition: int) -> list[Partition]:
         names, first, which = np.unique(self.rows.tile[rows], return_index=True, return_inverse=True)
@@ -147,7 +145,7 @@ class Source(abc.ABC):
         return [
             Partition(
                 index=number,
-                rows=tuple(int(row) for _, piece in group for row in piece),
+                rows=np.concatenate([piece for _, piece in group]),
                 tiles=tuple(name for name, _ in group if name),
             )
             for number, group in enumerate(group for group in groups if group)

@@ -161,7 +161,8 @@ class TileSource(Source):
         near &= np.isfinite(ra)
         near[near] = _separation(images.wcs, images.image.shape, ra[near], dec[near]) < FAR_DEGREES
         if near.any():
-            x[near], y[near] = images.wcs.all_world2pix(ra[near], dec[near], 0, quiet=True, ra_dec_order=True)
+            # adaptive: each point is iterated until it has converged itself, or its last bits would depend on its company
+            x[near], y[near] = images.wcs.all_world2pix(ra[near], dec[near], 0, adaptive=True, quiet=True, ra_dec_order=True)
         return x, y
 
 

@@ -24,12 +24,12 @@ from astroflow.pipelines.catalog_run.conclusion import conclude
 from astroflow.pipelines.catalog_run.engine import run_parts
 from astroflow.pipelines.catalog_run.ledger import Ledger, Receipt
 from astroflow.pipelines.catalog_run.lock import locked
-from astroflow.pipelines.catalog_run.record import check_claim, claim, fingerprint, ids_digest, recorded_inputs
+from astroflow.pipelines.catalog_run.record import check_claim, claim, fingerprint, ids_sum, recorded_inputs
 from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.pipelines.clusters import cluster, load_cluster
 from astroflow.pipelines.journal import Journal
 from astroflow.pipelines.progress import reporter
-from astroflow.pipelines.scheduler import outcomes, prepare_workers
+from astroflow.pipelines.scheduler import check_reportable, outcomes, prepare_workers, reported
 from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_name, prepare_worker
 from astroflow.posteriors.exact.certificate import LEAST_DRAWS, likelihood_gaps
 from astroflow.posteriors.exact.population import PopulationVerdict, judge_population
@@ -69,6 +69,7 @@ def infer(
     rows_per_partition: int | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
+    dask_report: Path | None = None,
 ) -> InferenceResult:
     """Infer every object of a catalog.
 
@@ -97,6 +98,8 @@ def infer(
         The most rows per task and file; by their number if not given.
     scheduler, workers : optional
         See `clusters.load_cluster`.
+    dask_report : Path, optional
+        HTML file for Dask's own report of what its workers did when.
 
     Raises
     ------
@@ -108,6 +111,8 @@ def infer(
     check_draws(n_draws, certify, refine_budget)
     if rows_per_partition is not None and rows_per_partition < 1:
         raise ConfigError(f"--rows-per-partition must be at least 1; got {rows_per_partition}")
+    if dask_report is not None:
+        check_reportable()
     load_cluster(scheduler, workers)  # what cannot be meant is refused before anything is read or written
     recipe = load_catalog(catalog)
     source = open_source(recipe)
@@ -131,7 +136,7 @@ def infer(
     }  # fmt: skip
     size = rows_per_partition or default_partition(source.n_rows, certify)
     asked = {
-        "catalog": recipe.model_dump(mode="json"), "rows": source.n_rows, "ids_sha256": ids_digest(source.row_keys().tolist()),
+        "catalog": recipe.model_dump(mode="json"), "rows": source.n_rows, "ids_sum": hex(ids_sum(range(source.n_rows), source.row_keys())),
         "table_sha256": source.rows.digest(), "bundle": posterior.digest, "rows_per_partition": size,
         "versions": deciding_versions(), **options,
     }  # fmt: skip
@@ -145,7 +150,7 @@ def infer(
         job = InferenceJob(
             str(bundle.resolve()), posterior.digest, replace(ledger, out=out.resolve()), information={"seed": str(seed)}, **options
         )  # fmt: skip
-        receipts = _finish_parts(source, partitions, files, job, scheduler, workers)
+        receipts = _finish_parts(source, partitions, files, job, scheduler, workers, dask_report)
         conclude(source, posterior, job, partitions, receipts)
     total = sum((receipt.tally for receipt in receipts), Tally())
     lines = (validated,) if isinstance(validated, str) else tuple(validated.lines())
@@ -168,7 +173,13 @@ def default_partition(rows: int, certify: bool) -> int:
 
 
 def _finish_parts(
-    source: Source, partitions: list[Partition], files: list[list[str]], job: InferenceJob, scheduler: str | None, workers: int | None
+    source: Source,
+    partitions: list[Partition],
+    files: list[list[str]],
+    job: InferenceJob,
+    scheduler: str | None,
+    workers: int | None,
+    dask_report: Path | None,
 ) -> list[Receipt]:
     """Make every part that is not there, and return the receipts of all."""
     ledger = job.ledger
@@ -203,7 +214,7 @@ def _finish_parts(
         if waiting:
             ledger.reopen()
             journal.write(begun=len(waiting), finished=len(receipts))
-            with cluster(scheduler, workers) as client:
+            with cluster(scheduler, workers) as client, reported(client, dask_report):
                 prepare_workers(client, prepare_worker, job.bundle, job.digest, deciding_versions())
                 ask = functools.partial(outcomes, client, infer_partition)
                 run_parts([names[place] for place in waiting], ask, arguments, ledger, finished, begun=bool(receipts))

@@ -137,10 +137,10 @@ def _read_again(record: dict[str, Any], posterior: Posterior, shown: int) -> lis
     source = open_source(parse_catalog(record["catalog"]))
     cutouts: dict[int, Cutout] = {}
     for partition in source.partitions(record["rows_per_partition"]):
-        wanted = tuple(row for row in partition.rows if row < shown)
-        if wanted:
+        wanted = partition.rows[partition.rows < shown]
+        if len(wanted):
             some = Partition(partition.index, wanted, partition.tiles)
-            cutouts |= dict(zip(wanted, source.read(some, posterior.stamp.size * max(posterior.stamp.binning)), strict=True))
+            cutouts |= dict(zip(wanted.tolist(), source.read(some, posterior.stamp.size * max(posterior.stamp.binning)), strict=True))
     return [cutouts[row] for row in range(shown)]
 
 

@@ -5,14 +5,17 @@ neither the scheduler nor this process grows with the size of the job. A task th
 because files are renamed into place, running it twice does no harm.
 """
 
-__all__ = ["Outcome", "WorkerLostError", "bounded", "outcomes", "prepare_workers"]
+__all__ = ["Outcome", "WorkerLostError", "bounded", "check_reportable", "outcomes", "prepare_workers", "reported"]
 
 import contextlib
+import importlib.util
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from astroflow.errors import AstroflowError, IncompleteError
+from astroflow.errors import AstroflowError, ConfigError, IncompleteError
 
 RETRIES = 2
 PER_THREAD = 3
@@ -71,6 +74,38 @@ def bounded(client: Any, function: Callable[..., Any], arguments: Iterable[tuple
         yield outcome.result
 
 
+def check_reportable() -> None:
+    """Check that Dask can write its report.
+
+    Raises
+    ------
+    ConfigError
+        If what it draws with is not installed.
+    """
+    if importlib.util.find_spec("bokeh") is None:
+        raise ConfigError("Dask draws its report with bokeh, which is not installed: pip install 'astroflow[cluster]'")
+
+
+@contextlib.contextmanager
+def reported(client: Any, path: Path | None) -> Iterator[None]:
+    """Write Dask's report of a block to an HTML file, if a path is given: what every worker did when, tasks, transfers, memory.
+
+    A block that fails has none, nor has one whose scheduler is gone.
+    """
+    if path is None:
+        yield
+        return
+    from distributed import performance_report
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with client.as_current():
+        report = performance_report(filename=str(path))
+        report.__enter__()
+        yield
+        with _going_away():
+            report.__exit__(None, None, None)
+
+
 class Outcome(NamedTuple):
     """How one task of many ended: its place among them, and a result or an error."""
 
@@ -121,7 +156,9 @@ def outcomes(
         if following is None:
             return None
         with _going_away():
-            future = client.submit(_attempt, function, *following[1], pure=False, retries=retries)
+            # by its name it is known on Dask's pages and in its report
+            key = f"{function.__name__}-{uuid.uuid4().hex}"
+            future = client.submit(_attempt, function, *following[1], key=key, retries=retries)
         places[future.key] = following[0]
         return future
 

@@ -9,7 +9,8 @@ import contextlib
 import functools
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from astroflow.catalogs.sources import Partition, Source
 from astroflow.errors import BundleError, ConfigError
 from astroflow.pipelines.catalog_run.inputs import FileState, check_unchanged, unchanged
 from astroflow.pipelines.catalog_run.ledger import Ledger, Receipt
-from astroflow.pipelines.catalog_run.pieces import DEATHS, in_pieces
+from astroflow.pipelines.catalog_run.pieces import in_pieces
 from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.posteriors.exact.certificate import Verdict
 from astroflow.posteriors.exact.certify import recertified
@@ -36,7 +37,7 @@ from astroflow.provenance import deciding_versions
 from astroflow.sims.recipe import simulator_from_data
 from astroflow.sims.simulator import Simulator
 from astroflow.training.training_set import TrainingSet
-from astroflow.types import Array, Simulation
+from astroflow.types import Array, Cutout, Simulation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,9 +46,8 @@ if TYPE_CHECKING:
 
 BLOCK_ROWS = 512
 BLOCK_BYTES = 200_000_000
-"""Cutouts that are held at once: wide ones, of recipes with large binnings, come in smaller blocks."""
+"""Cutouts of a block, of which two are held at once: wide ones, of recipes with large binnings, come in smaller blocks."""
 CUTOUT_BYTES = 9  # a pixel's value, noise and mask
-CRASHED = f"{DEATHS} processes died, each with this row alone at work"
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def infer_partition(source: Source, partition: Partition, job: InferenceJob, fil
     files : mapping of str to tuple
         The files that the rows share, as they were when the run was planned.
     careful : bool
-        The partition has taken workers along: work in pieces, and flag rows that no process survives as `CRASHED`.
+        The partition has taken workers along, or raised what nobody expected: work in pieces, and flag the rows that do as `CRASHED`.
 
     Returns
     -------
@@ -193,15 +193,15 @@ def _in_pieces(source: Source, partition: Partition, job: InferenceJob, files: M
         with unchanged(files):
             return infer_rows(source, some(start, stop), job)
 
-    def give_up(row: int) -> "pa.Table":
+    def give_up(row: int, why: str) -> "pa.Table":
         # a file that is cut short under a reader's hands kills it: that would be no fault of the row
         check_unchanged(files)
-        return infer_rows(source, some(row, row + 1), job, crashed=True)
+        return infer_rows(source, some(row, row + 1), job, crashed=why)
 
     return in_pieces(len(partition), job.ledger.pieces(part_name(partition)), work, give_up)
 
 
-def infer_rows(source: Source, partition: Partition, job: InferenceJob, crashed: bool = False) -> "pa.Table":
+def infer_rows(source: Source, partition: Partition, job: InferenceJob, crashed: str = "") -> "pa.Table":
     """Return the rows of a partition with their posteriors, in the partition's order.
 
     Parameters
@@ -212,8 +212,8 @@ def infer_rows(source: Source, partition: Partition, job: InferenceJob, crashed:
         Which they are.
     job : InferenceJob
         What to do with them.
-    crashed : bool
-        Touch no file: they are rows that no process survives.
+    crashed : str
+        Why they are given up, if they are: then no file is touched.
     """
     import pyarrow as pa
 
@@ -221,14 +221,13 @@ def infer_rows(source: Source, partition: Partition, job: InferenceJob, crashed:
     side = posterior.stamp.size * max(posterior.stamp.binning)
     at_once = min(BLOCK_ROWS, max(1, BLOCK_BYTES // (CUTOUT_BYTES * side**2)))
     if crashed:
-        cutouts, frame = iter(source.refuse(partition, Flag.CRASHED, CRASHED)), source.catalog_frame(partition)
+        cutouts, frame = iter(source.refuse(partition, Flag.CRASHED, crashed)), source.catalog_frame(partition)
     else:
         cutouts, frame = source.read(partition, side), source.sky_frame(partition)
     positions = source.only(partition).positions()
-    tables = []
-    for start in range(0, len(partition), at_once):
-        block = list(itertools.islice(cutouts, at_once))
-        rows = slice(start, start + len(block))
+    tables, start = [], 0
+    for block in _read_ahead(cutouts, at_once):
+        rows = slice(start, start := start + len(block))
         encoded = posterior.encode(block, halved=job.keep_contexts)
         marks = np.zeros(len(block), np.int64)
         if job.certify:
@@ -253,7 +252,7 @@ def infer_rows(source: Source, partition: Partition, job: InferenceJob, crashed:
         zero_points = np.array([cutout.zero_point for cutout in block])
         columns |= summarize_derived(draws, posterior.parameters, zero_points, _rows_of(frame, rows))
         info = RowInfo(
-            row_index=np.asarray(partition.rows)[rows], ids=encoded.framed.stamps.ids, ra=positions.ra[rows], dec=positions.dec[rows],
+            row_index=partition.rows[rows], ids=encoded.framed.stamps.ids, ra=positions.ra[rows], dec=positions.dec[rows],
             x=frame.x[rows], y=frame.y[rows], snr=encoded.snr, binning=encoded.framed.stamps.binning, flags=flags,
             notes=np.array(encoded.framed.notes),
         )  # fmt: skip
@@ -264,6 +263,15 @@ def infer_rows(source: Source, partition: Partition, job: InferenceJob, crashed:
             )
         )  # fmt: skip
     return pa.concat_tables(tables)
+
+
+def _read_ahead(cutouts: Iterator[Cutout], at_once: int) -> Iterator[list[Cutout]]:
+    """Yield blocks of cutouts; the next one is read while the caller works on the last."""
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(lambda: list(itertools.islice(cutouts, at_once)))
+        while block := following.result():
+            following = reader.submit(lambda: list(itertools.islice(cutouts, at_once)))
+            yield block
 
 
 def _rows_of(frame: SkyFrame, rows: slice) -> SkyFrame:

@@ -28,7 +28,7 @@ class Flag(IntFlag):
     CENTRE_MASKED = 1 << 6
     """The pixels at the object's centre are masked: nothing to measure."""
     CRASHED = 1 << 7
-    """Processes died whenever they worked on this row alone."""
+    """Processes died, or met a bug, whenever they worked on this row alone."""
 
     PSF_NORMALISED = 1 << 8
     """The PSF's sum was not one; it was normalised."""

@@ -165,7 +165,7 @@ def test_another_run_does_not_go_into_the_same_folder(copied, again, changes, na
 
 def test_another_catalog_does_not_go_into_the_same_folder(copied, again, changed_survey, survey):
     table = parquet.read_table(survey.catalog)
-    with pytest.raises(OutputError, match=r"\(catalog, ids_sha256, rows, table_sha256 differ\)"):
+    with pytest.raises(OutputError, match=r"\(catalog, ids_sum, rows, table_sha256 differ\)"):
         again(copied, catalog=changed_survey(table.slice(0, 50)))
 
 

@@ -11,7 +11,7 @@ from astroflow.pipelines import redraw as module
 from astroflow.pipelines import tasks
 from astroflow.pipelines.catalog_run.conclusion import conclude
 from astroflow.pipelines.catalog_run.ledger import Ledger
-from astroflow.pipelines.catalog_run.record import claim, fingerprint, ids_digest
+from astroflow.pipelines.catalog_run.record import claim, fingerprint, ids_sum
 from astroflow.pipelines.redraw import read_ids, redraw, write_draws
 from astroflow.pipelines.tasks import InferenceJob, infer_partition
 from astroflow.pipelines.verify import verify
@@ -30,11 +30,11 @@ def kept(survey, small_bundle, small_posterior, tmp_path_factory):
     source = open_source(load_catalog(survey.recipe))
     partitions = source.partitions(20, by_sky=True)
     options = {"n_draws": 64, "seed": 9, "keep_samples": True, "keep_contexts": True, "refine_budget": 0, "by_sky": True}
-    ids = ids_digest(source.row_keys().tolist())
+    ids = hex(ids_sum(range(60), source.row_keys()))
     asked = {
         "catalog": {},
         "rows": 60,
-        "ids_sha256": ids,
+        "ids_sum": ids,
         "table_sha256": source.rows.digest(),
         "bundle": small_posterior.digest,
         "rows_per_partition": 20,

@@ -1,11 +1,15 @@
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
 
+from astroflow.catalogs.posterior_table import read_posterior_catalog
 from astroflow.errors import ConfigError, OutputError
 from astroflow.pipelines import run as module
+from astroflow.pipelines.demo import demo
 from astroflow.pipelines.run import run
 
 
@@ -14,8 +18,8 @@ def recipe(recipe_folder, survey, tmp_path_factory):
     """A whole run as a user would write it; its training is the one of `small_bundle`, but for the seed of its simulations."""
     folder = tmp_path_factory.mktemp("run")
     estimator = yaml.safe_load((recipe_folder / "estimator.yaml").read_text())
-    estimator["simulations"]["n"] = 512
-    estimator["training"]["epochs"] = 1
+    estimator["simulations"]["n"] = 768
+    estimator["training"]["epochs"] = 2
     (folder / "estimator.yaml").write_text(yaml.safe_dump(estimator))
     whole = {
         "description": "A small run",
@@ -85,3 +89,37 @@ def test_folder_names_are_names(recipe, tmp_path):
         with pytest.raises(ConfigError, match="`infer`"):
             run(tmp_path / "bad.yaml", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.dask
+def test_the_demo_goes_on_to_a_survey_its_catalog_and_a_query(finished, recipe, tmp_path, monkeypatch):
+    """What `make demo` does, small; what it shares with the run, training and validation, is there already."""
+    monkeypatch.chdir(tmp_path)
+    whole = yaml.safe_load(recipe.read_text()) | {"infer": {}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(whole))
+    out = Path(shutil.copytree(finished[0], tmp_path / "demo"))
+    lines = demo(out, recipe=str(tmp_path / "tiny.yaml"), workers=1)
+    table = read_posterior_catalog(out / "inference" / "catalog")
+    assert len(table) == 500
+    counts = re.fullmatch(
+        r"tile: 500 rows in, 500 rows out; (\d+) good, (\d+) suspect, (\d+) unusable", next(line for line in lines if "rows in" in line)
+    )
+    assert [int(n) for n in counts.groups()] == [int((table["quality"] == k).sum()) for k in range(3)]
+    assert int(counts[3]) == 20
+    shares = re.fullmatch(
+        r"tile: (.+)% of the true parameters lie in 68 % intervals, (.+)% in 95 % intervals",
+        next(line for line in lines if "true par" in line),
+    )
+    # a tiny network on a crowded tile gets 63 %; offsets that count from another place than the catalog's make it 55 %
+    assert 58 < float(shares[1]) < 80
+    assert float(shares[1]) < float(shares[2]) <= 100
+    (query,) = (line for line in lines if line.startswith("query of galaxy"))
+    identity, snr = re.fullmatch(r"query of galaxy (\d+): S/N (\d+)", query).groups()
+    row = table["id"].tolist().index(int(identity))
+    assert float(snr) == pytest.approx(float(table["snr"][row]), rel=0.02)
+    assert "coverage of" in "\n".join(lines)
+    places = [line[20:].strip() for line in lines[-4:]]
+    assert places == [str(out / p) for p in ("bundle", "validation/report.html", "inference/catalog", "query/corner.png")]
+    assert all((tmp_path / place).exists() for place in places)
+    assert {file.name for file in tmp_path.iterdir()} == {"demo", "tiny.yaml"}

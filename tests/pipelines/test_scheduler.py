@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from astroflow.errors import IncompleteError, InputError
+from astroflow.errors import ConfigError, IncompleteError, InputError
 from astroflow.pipelines import scheduler as module
 from astroflow.pipelines.clusters import cluster
-from astroflow.pipelines.scheduler import bounded, outcomes, prepare_workers
+from astroflow.pipelines.scheduler import bounded, check_reportable, outcomes, prepare_workers, reported
 
 pytestmark = pytest.mark.dask
 
@@ -52,6 +52,26 @@ def prepared(path):
 def slow(value):
     time.sleep(0.2)
     return value
+
+
+def test_dask_reports_what_workers_did(client, tmp_path):
+    with reported(client, tmp_path / "new" / "report.html"):
+        assert sorted(bounded(client, slow, ((k,) for k in range(4)))) == [0, 1, 2, 3]
+    page = (tmp_path / "new" / "report.html").read_text()
+    assert "slow" in page
+    assert "Task Stream" in page
+    with pytest.raises(InputError), reported(client, tmp_path / "failed.html"):
+        raise InputError("no")
+    with reported(client, None):
+        pass
+    assert [file.name for file in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_report_that_cannot_be_drawn_is_refused_before_the_run(monkeypatch):
+    check_reportable()
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"bokeh, which is not installed: pip install 'astroflow\[cluster\]'"):
+        check_reportable()
 
 
 def test_every_result_comes_once(client):
@@ -162,7 +182,7 @@ def made_or_dies(ledger, careful):
         n = stop - start
         return pa.table({"row": list(range(start, stop)), "flags": [flag] * n, "quality": pa.array([2 if flag else 0] * n, pa.int8())})
 
-    table = in_pieces(60, ledger.pieces("part"), rows, lambda row: rows(row, row + 1, 128)) if careful else rows(0, 60)
+    table = in_pieces(60, ledger.pieces("part"), rows, lambda row, why: rows(row, row + 1, 128)) if careful else rows(0, 60)
     return ledger.keep("part", parquet_bytes(table), Tally.of(table))
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from astroflow.catalogs import load_catalog, open_source
@@ -17,7 +18,7 @@ from astroflow.pipelines.catalog_run.inputs import file_states
 from astroflow.pipelines.catalog_run.ledger import Ledger
 from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.pipelines.infer import population_of
-from astroflow.pipelines.tasks import InferenceJob, infer_partition, part_name, prepare_worker, simulate_shard
+from astroflow.pipelines.tasks import InferenceJob, infer_partition, infer_rows, part_name, prepare_worker, simulate_shard
 from astroflow.posteriors.bundle import BundleConfig, build_linearized
 from astroflow.posteriors.flags import Flag
 from astroflow.posteriors.recipe import LinearizedRecipe
@@ -66,6 +67,19 @@ def test_a_partition_becomes_one_file_whatever_the_blocks(job, source, inferred,
     assert receipt.part == str(part_path(*partition.pixel))
     assert (job.ledger.catalog / receipt.part).read_bytes() == kept(inferred, partition).read_bytes()
     assert job.ledger.finished(receipt.part) == receipt
+
+
+@pytest.mark.parametrize("rows", [7, 60])
+def test_shuffled_input_and_other_partitions_have_the_same_rows(job, source, rows):
+    """All that is said of an object, down to the bits of its draws, hangs on its id alone; only its place in the table is another."""
+    shuffled = source._with_rows(replace(source.rows.take(np.random.default_rng(5).permutation(60)), index=np.arange(60)))
+    assert shuffled.row_keys().tolist() != source.row_keys().tolist()
+
+    def everything(one, rows):
+        table = pa.concat_tables([infer_rows(one.only(part), part, job) for part in one.partitions(rows, by_sky=True)])
+        return table.drop_columns(["row_index"]).sort_by("id")
+
+    assert everything(shuffled, rows) == everything(source, 20)
 
 
 def test_a_partition_that_is_made_carefully_has_the_same_bytes(job, source, inferred, monkeypatch):

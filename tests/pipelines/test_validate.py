@@ -95,9 +95,12 @@ def test_medians_and_factors_are_in_bins_of_the_data(validated):
     assert record["local"][0]["columns"] == [*report.parameters.names, *record["joint_coverage"]["regions"]]
 
 
-def test_a_comparison_that_breaks_off_loses_nothing_else(bundle, tmp_path, monkeypatch):
+def test_a_comparison_that_breaks_off_and_a_bundle_that_cannot_be_written_lose_nothing_else(bundle, tmp_path, monkeypatch):
     """The rest is there while it runs, and after an error; neither says that it passed."""
     pages = []
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
 
     def broken(*_):
         pages.append(((tmp_path / "report.html").read_text(), json.loads((tmp_path / "validation.json").read_text())))
@@ -105,7 +108,11 @@ def test_a_comparison_that_breaks_off_loses_nothing_else(bundle, tmp_path, monke
 
     monkeypatch.setattr(module, "exact_posteriors", lambda file, posterior: object())
     monkeypatch.setattr(module, "_compared", broken)
-    with pytest.warns(RuntimeWarning, match="could not be compared with: a galaxy of theirs is too large"):
+    monkeypatch.setattr(module, "attach_validation", refuse)
+    with (
+        pytest.warns(RuntimeWarning, match="could not be compared with: a galaxy of theirs is too large"),
+        pytest.warns(RuntimeWarning, match="will not know of this validation"),
+    ):
         report = validate(bundle, out=tmp_path, n=100, n_draws=32, seed=78, reference=REFERENCE)
     pages.append(((tmp_path / "report.html").read_text(), json.loads((tmp_path / "validation.json").read_text())))
     reasons = ["the comparison has not ended", "a galaxy of theirs is too large"]
@@ -116,6 +123,7 @@ def test_a_comparison_that_breaks_off_loses_nothing_else(bundle, tmp_path, monke
         assert reason in record["why_no_reference"]
         assert record["passed"] == report.passed
     assert "RuntimeWarning: exact posteriors could not be compared with" in pages[1][0]
+    assert "Permission denied" in pages[0][0]
 
 
 @pytest.mark.parametrize(
@@ -190,16 +198,6 @@ def test_bins_of_medians_raise_no_alarm_where_nothing_was_learned():
     assert (outcomes[1] == Outcome.FAILED).any()
 
 
-def test_a_bundle_that_cannot_be_written_is_said_so(bundle, tmp_path, monkeypatch):
-    def refuse(*_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(module, "attach_validation", refuse)
-    with pytest.warns(RuntimeWarning, match="will not know of this validation"):
-        validate(bundle, out=tmp_path, n=100, n_draws=32, seed=78)
-    assert "Permission denied" in (tmp_path / "report.html").read_text()
-
-
 def test_a_spoilt_bundle_does_not_pass(other_bundle, validated, tmp_path):
     other = shutil.copytree(other_bundle, tmp_path / "bundle")
     report = validate(other, out=tmp_path, n=200, n_draws=64, seed=77)
@@ -213,11 +211,13 @@ def test_a_spoilt_bundle_does_not_pass(other_bundle, validated, tmp_path):
     assert json.loads((tmp_path / "validation.json").read_text())["passed"] is False
 
 
-def test_workers_draw_the_same_simulations(bundle, validated, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "LEAST_SHARED", 0)
+def test_workers_draw_the_same_simulations(small_forward_model, scheduler, monkeypatch):
+    alone = module._drawn(small_forward_model, 50, 77, None, None)
     monkeypatch.setattr(module, "BLOCK", 30)
-    shared = validate(bundle, out=tmp_path, n=200, n_draws=64, seed=77, workers=2)
-    np.testing.assert_array_equal(shared.pit, validated[1].pit)
+    shared = module._drawn(small_forward_model, 50, 77, scheduler, None)
+    np.testing.assert_array_equal(shared.theta, alone.theta)
+    for name in ("images", "psf", "rms", "mask", "ids"):
+        np.testing.assert_array_equal(getattr(shared.stamps, name), getattr(alone.stamps, name))
 
 
 def test_draws_that_are_not_finite_are_an_error_and_no_pass(bundle, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ parts with a bounded number in flight, and goes on when one of them fails:
 
 - a part that took its worker along is asked for again *carefully* (see `pieces`), for as long as there is progress;
 - one whose disk or network failed is asked for again after a pause; many in a row stop the run, as computing on would be in vain;
+- one that raised what nobody expected is asked for carefully once: it may be one row's fault;
 - one that was refused on purpose waits for the user, who is told why at the end.
 """
 
@@ -62,7 +63,7 @@ def run_parts(
     BundleError
         If a worker finds another bundle than the run's, at once.
     Exception
-        What a task raised that is neither its disk's fault nor on purpose, once all other parts are there.
+        What a task raised, twice, that is neither its disk's fault nor on purpose, once all other parts are there.
     """
     run = _Run(parts, ask, arguments, ledger, finished)
     run.any_finished = begun
@@ -100,11 +101,11 @@ class _Run:
         order: list[int] = []
         again: list[int] = []
         disk: dict[int, Exception] = {}
-        in_a_row, progress = 0, False
+        in_a_row, raised, progress = 0, 0, False
 
         def asked() -> Iterator[tuple[Any, ...]]:
             for place in waiting:
-                if in_a_row >= IN_A_ROW:
+                if in_a_row >= IN_A_ROW or (raised >= HOPELESS and not self.any_finished):
                     return
                 order.append(place)
                 yield self.arguments(place, place in self.careful)
@@ -125,6 +126,10 @@ class _Run:
                 disk[place] = error
             elif isinstance(error, BundleError):
                 raise error
+            elif not isinstance(error, AstroflowError) and place not in self.careful:
+                self.careful.add(place)
+                again.append(place)
+                raised += 1
             else:
                 self.failed[place] = error
             if not self.any_finished and len(self.failed) >= HOPELESS:

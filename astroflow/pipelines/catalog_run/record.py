@@ -1,10 +1,10 @@
 """What a catalog run was asked for: the first file in its folder, by which it is known again.
 
-``run.json`` holds the options, the recipe, a hash of the ids, and the bundle's and the code's versions. Their hash is the run's
-fingerprint, which every receipt carries. ``inputs.json`` holds the state of the files when the run was planned.
+``run.json`` holds the options, the recipe, a sum over the hashes of rows and their ids, and the bundle's and the code's versions. Their
+hash is the run's fingerprint, which every receipt carries. ``inputs.json`` holds the state of the files when the run was planned.
 """
 
-__all__ = ["check_claim", "claim", "fingerprint", "ids_digest", "recorded_bundle", "recorded_inputs", "recorded_run"]
+__all__ = ["IDS_MODULUS", "check_claim", "claim", "fingerprint", "ids_sum", "recorded_bundle", "recorded_inputs", "recorded_run"]
 
 import hashlib
 import json
@@ -16,7 +16,8 @@ from astroflow.errors import InputError, OutputError
 from astroflow.pipelines.catalog_run.inputs import FileState, file_states
 from astroflow.provenance import provenance, write_json
 
-NEEDED = {"catalog", "rows", "ids_sha256", "table_sha256", "bundle", "rows_per_partition"}
+IDS_MODULUS = 2**256
+NEEDED = {"catalog", "rows", "ids_sum", "table_sha256", "bundle", "rows_per_partition"}
 
 
 def fingerprint(asked: dict[str, Any]) -> str:
@@ -24,9 +25,23 @@ def fingerprint(asked: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-def ids_digest(ids: Iterable[Any]) -> str:
-    """Return a hash of ids in their order."""
-    return hashlib.sha256("\n".join(str(i) for i in ids).encode()).hexdigest()
+def ids_sum(index: Iterable[int], ids: Iterable[Any]) -> int:
+    """Return a number that stands for which id is in which row: hashes of both, added, so that those of parts add up in any order.
+
+    Parameters
+    ----------
+    index : iterable of int
+        The rows' places in the catalog.
+    ids : iterable
+        Their ids.
+
+    Returns
+    -------
+    int
+        Below 2**256; a sum of several is to be taken modulo `IDS_MODULUS`.
+    """
+    hashes = (hashlib.sha256(f"{row}:{identity}".encode()).digest() for row, identity in zip(index, ids, strict=True))
+    return sum(int.from_bytes(found, "big") for found in hashes) % IDS_MODULUS
 
 
 def recorded_run(out: Path) -> dict[str, Any] | None:

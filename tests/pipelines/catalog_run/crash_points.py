@@ -16,7 +16,7 @@ from astroflow.pipelines.catalog_run.engine import run_parts
 from astroflow.pipelines.catalog_run.ledger import Ledger
 from astroflow.pipelines.catalog_run.lock import locked
 from astroflow.pipelines.catalog_run.pieces import in_pieces
-from astroflow.pipelines.catalog_run.record import claim, fingerprint, ids_digest
+from astroflow.pipelines.catalog_run.record import claim, fingerprint, ids_sum
 from astroflow.pipelines.catalog_run.tally import Tally
 from astroflow.pipelines.scheduler import Outcome
 from astroflow.pipelines.verify import verify
@@ -24,7 +24,7 @@ from astroflow.pipelines.verify import verify
 PARTS, ROWS = 2, 70
 BUNDLE = "b" * 64
 ASKED = {
-    "catalog": {"kind": "toy"}, "rows": PARTS * ROWS, "ids_sha256": ids_digest(range(PARTS * ROWS)), "bundle": BUNDLE,
+    "catalog": {"kind": "toy"}, "rows": PARTS * ROWS, "ids_sum": hex(ids_sum(range(PARTS * ROWS), range(PARTS * ROWS))), "bundle": BUNDLE,
     "table_sha256": "t" * 64, "rows_per_partition": ROWS,
 }  # fmt: skip
 
@@ -40,7 +40,7 @@ def make(ledger, place, careful):
     start = place * ROWS
     if careful:
         table = in_pieces(
-            ROWS, ledger.pieces(part), lambda a, b: rows(start + a, start + b), lambda row: rows(start + row, start + row + 1)
+            ROWS, ledger.pieces(part), lambda a, b: rows(start + a, start + b), lambda row, _: rows(start + row, start + row + 1)
         )
     else:
         table = rows(start, start + ROWS)

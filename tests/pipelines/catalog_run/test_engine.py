@@ -107,8 +107,21 @@ def test_what_is_refused_on_purpose_stops_nothing_else(driven):
 
 def test_a_bug_is_raised_as_it_is_once_the_rest_is_there(driven):
     with pytest.raises(ZeroDivisionError):
-        driven(6, {1: [ZeroDivisionError()], 3: [InputError("no")]})
+        driven(6, {1: [ZeroDivisionError()] * 2, 3: [InputError("no")]})
     assert driven.made == [0, 2, 4, 5]
+    assert (driven.calls[1], driven.careful[1]) == (2, 1)
+
+
+def test_a_part_that_raises_what_nobody_expected_is_made_carefully(driven):
+    driven(6, {1: [ZeroDivisionError()]})
+    assert driven.made == list(range(6))
+    assert driven.careful == {1: 1} | dict.fromkeys([0, 2, 3, 4, 5], 0)
+
+
+def test_a_bug_that_every_part_meets_stops_the_run_at_once(driven):
+    with pytest.raises(ZeroDivisionError):
+        driven(100, {place: [ZeroDivisionError()] * 9 for place in range(100)})
+    assert driven.calls == dict.fromkeys(range(engine.HOPELESS), 2)
 
 
 def test_a_run_that_gets_nowhere_stops_at_once(driven):

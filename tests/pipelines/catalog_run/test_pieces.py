@@ -33,7 +33,7 @@ def deaths(monkeypatch):
         for count in range(1000):
             dying.clear()
             try:
-                return in_pieces(n, folder, work, lambda row: rows(row, row + 1, "given up")), count
+                return in_pieces(n, folder, work, lambda row, why: rows(row, row + 1, "given up")), count
             except DiesError:
                 continue
         raise AssertionError("it never ends")
@@ -60,7 +60,7 @@ def test_a_fault_that_is_not_the_rows_gives_up_a_few_and_stops(tmp_path, deaths,
 def test_pieces_that_are_there_are_not_made_again(tmp_path, deaths):
     deaths(200, tmp_path, [150])
     made = []
-    in_pieces(200, tmp_path, lambda *piece: made.append(piece) or rows(*piece), lambda row: rows(row, row + 1))
+    in_pieces(200, tmp_path, lambda *piece: made.append(piece) or rows(*piece), lambda row, why: rows(row, row + 1))
     assert made == []
 
 
@@ -72,8 +72,40 @@ def test_an_error_is_no_death(tmp_path):
 
     for _ in range(5):
         with pytest.raises(OSError, match="No space"):
-            in_pieces(10, tmp_path, fails, lambda row: rows(row, row + 1, "given up"))
-    assert in_pieces(10, tmp_path, rows, lambda row: rows(row, row + 1, "given up")).column("note").unique().to_pylist() == [""]
+            in_pieces(10, tmp_path, fails, lambda row, why: rows(row, row + 1, "given up"))
+    assert in_pieces(10, tmp_path, rows, lambda row, why: rows(row, row + 1, "given up")).column("note").unique().to_pylist() == [""]
+
+
+def test_rows_that_raise_what_nobody_expected_are_given_up_and_say_why(tmp_path):
+    def work(start, stop):
+        if start <= 70 < stop:
+            raise ZeroDivisionError("by\nzero")
+        return rows(start, stop)
+
+    table = in_pieces(200, tmp_path, work, lambda row, why: rows(row, row + 1, why))
+    notes = dict(zip(*(table.column(name).to_pylist() for name in ("row", "note")), strict=True))
+    assert list(notes) == list(range(200))
+    assert {row: note for row, note in notes.items() if note} == {70: "ZeroDivisionError whenever this row was worked on: by zero"}
+    assert not list(tmp_path.glob("*.begun"))
+
+
+def test_a_bug_that_meets_every_row_is_not_hidden_in_flags(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MOST", 3)
+
+    def work(start, stop):
+        raise ZeroDivisionError("everywhere")
+
+    with pytest.raises(IncompleteError, match=r"more than 3 rows would have to be given up: .*\(ZeroDivisionError .* everywhere\)"):
+        in_pieces(200, tmp_path, work, lambda row, why: rows(row, row + 1, why))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), IncompleteError("no")])
+def test_errors_that_say_nothing_of_a_row_are_raised(tmp_path, error):
+    def work(start, stop):
+        raise error
+
+    with pytest.raises(type(error)):
+        in_pieces(10, tmp_path, work, lambda row, why: rows(row, row + 1, why))
 
 
 def test_a_worker_that_was_only_slow_does_no_harm(tmp_path):
@@ -81,7 +113,7 @@ def test_a_worker_that_was_only_slow_does_no_harm(tmp_path):
     for name in ("000000000-000000064", "000000003-000000004"):
         (tmp_path / f"{name}.{'0' * 32}.begun").touch()
     pieces = []
-    table = in_pieces(70, tmp_path, lambda *piece: pieces.append(piece) or rows(*piece), lambda row: rows(row, row + 1, "given up"))
+    table = in_pieces(70, tmp_path, lambda *piece: pieces.append(piece) or rows(*piece), lambda row, why: rows(row, row + 1, "given up"))
     assert table.column("row").to_pylist() == list(range(70))
     assert table.column("note").unique().to_pylist() == [""]
     assert len(pieces) == 64 + 1
