@@ -170,7 +170,7 @@ class Estimator:
         """Map base normals ``(N, S, D)`` to draws ``(N, S, D)`` in physical units."""
         if not noise.size:
             return np.empty(noise.shape, np.float32)
-        return in_blocks(self._sample, noise, context)
+        return in_blocks(self._sample, noise, context, wide=True)
 
     def log_prob(self, theta: Array, context: Array) -> Array:
         """Log density ``(N, S)`` of `theta` ``(N, S, D)`` in physical units; minus infinity outside the bounds."""

@@ -10,23 +10,16 @@ __all__ = ["Framed", "frame"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from astroflow.errors import InputError
-from astroflow.posteriors.apparent_size import apparent_radius
 from astroflow.posteriors.flags import UNUSABLE, Flag
+from astroflow.posteriors.framed_images import LARGEST, MASKED_LIMIT, FramedImage, frame_images, framed_correlation
 from astroflow.posteriors.framed_psfs import frame_psfs
-from astroflow.sims.binning import bin_images, bin_mask, bin_rms
-from astroflow.sims.correlation import binned_correlation
 from astroflow.sims.stamp import StampSpec
 from astroflow.types import Array, Cutout, Stamps
-
-RADIUS_SHARE = 0.1
-"""The binning is the finest whose stamp side times this holds the apparent half-light radius."""
-CROPPED_SHARE = 0.25
-MASKED_LIMIT = 0.25
 
 
 @dataclass(frozen=True)
@@ -84,17 +77,6 @@ class Framed:
         return replace(self.stamps, psf=np.stack(psfs)[:, None], psf_oversampling=int(self.fine_sampling[0]))
 
 
-class _Part(NamedTuple):
-    image: Array
-    rms: Array
-    mask: Array
-    binning: int
-    shift: tuple[float, float]
-    flags: int
-    note: str
-    correlation: Array | None = None
-
-
 def frame(observed: Stamps | Sequence[Cutout], spec: StampSpec, noise_correlation: Array | None = None) -> Framed:
     """Frame stamps or cutouts for a network.
 
@@ -128,7 +110,7 @@ def frame(observed: Stamps | Sequence[Cutout], spec: StampSpec, noise_correlatio
             _check_cutout(cutout, spec)
         if len({isinstance(c.identity, str) for c in cutouts}) > 1:
             raise InputError("the cutouts' identities must be all integers or all strings; got both")
-    n, size = len(cutouts), spec.size
+    n, size, known = len(cutouts), spec.size, dict[tuple[bytes, int], Array]()
     images, rms = np.zeros((n, 1, size, size), np.float32), np.ones((n, 1, size, size), np.float32)
     mask, ready = np.zeros(images.shape, bool), np.zeros(n, bool)
     if isinstance(observed, Stamps) and observed.shape[2:] == (size, size):
@@ -136,11 +118,14 @@ def frame(observed: Stamps | Sequence[Cutout], spec: StampSpec, noise_correlatio
         mask[ready] = observed.mask[ready]
         images[ready], rms[ready] = np.where(mask[ready], 0, observed.images[ready]), np.where(mask[ready], 1, observed.rms[ready])
     masked = np.where(mask.mean((1, 2, 3)) > MASKED_LIMIT, int(Flag.MASKED), 0).tolist()
-    parts = [
-        _Part(images[i], rms[i], mask[i], kept[i] or 1, (0.0, 0.0), masked[i], c.note, _correlation(c, 1, kept[i], noise_correlation))
-        if ready[i] else _frame_one(c, spec, kept[i], noise_correlation)
-        for i, c in enumerate(cutouts)
-    ]  # fmt: skip
+    odd = np.flatnonzero(~ready).tolist()
+
+    def as_it_is(i: int) -> FramedImage:
+        correlation = framed_correlation(cutouts[i], kept[i] or 1, True, noise_correlation, known)
+        return FramedImage(images[i], rms[i], mask[i], kept[i] or 1, (0.0, 0.0), masked[i], cutouts[i].note, correlation)
+
+    others = dict(zip(odd, frame_images([cutouts[i] for i in odd], spec, [kept[i] for i in odd], noise_correlation), strict=True))
+    parts = [others[i] if i in others else as_it_is(i) for i in range(n)]
     psfs = frame_psfs(cutouts, [p.binning for p in parts], kept, spec.psf_size)
     flags = np.array([p.flags for p in parts], np.int64) | psfs.flags
     blank = (flags & UNUSABLE) != 0
@@ -168,7 +153,7 @@ def _nothing_to_do(stamps: Stamps, spec: StampSpec) -> Array:
     """Say which stamps of the network's size are framed as they are ``(N,)``: the common case, which need not be looked at one by one."""
     good, image = ~stamps.mask, stamps.images
     with np.errstate(invalid="ignore"):
-        known = (np.abs(image) <= 1e30) & (stamps.rms > 0) & (stamps.rms < 1e30)
+        known = (np.abs(image) <= LARGEST) & (stamps.rms > 0) & (stamps.rms < LARGEST)
     middle = slice(spec.size // 2 - 2, spec.size // 2 + 2)
     highest, lowest = (
         f(image, (1, 2, 3), where=good & known, initial=e) for f, e in ((np.max, -np.float32(np.inf)), (np.min, np.float32(np.inf)))
@@ -219,11 +204,6 @@ def _as_cutout(stamps: Stamps, i: int) -> Cutout:
     )  # fmt: skip
 
 
-def _blank(spec: StampSpec, flags: int, note: str) -> _Part:
-    zeros = np.zeros((1, spec.size, spec.size), np.float32)
-    return _Part(zeros, zeros + 1, zeros.astype(bool), spec.binning[0], (0.0, 0.0), flags, note)
-
-
 def _joined(maps: list[Array | None]) -> Array | None:
     """Return maps of any sides as one array ``(N, 1, L, L)``; independent pixels where there is none."""
     reach = max((len(m) // 2 for m in maps if m is not None), default=None)
@@ -231,84 +211,6 @@ def _joined(maps: list[Array | None]) -> Array | None:
         return None
     independent = np.ones((1, 1))
     return np.stack([np.pad(m, reach - len(m) // 2)[None] for m in (independent if m is None else m for m in maps)])
-
-
-def _frame_one(cutout: Cutout, spec: StampSpec, kept_binning: int | None, typical: Array | None) -> _Part:
-    flags = int(cutout.flags)
-    if cutout.image is None or flags & UNUSABLE:
-        return _blank(spec, flags | (0 if flags & UNUSABLE else int(Flag.NO_DATA)), cutout.note or "no image")
-    image = np.asarray(cutout.image, np.float32)
-    height, width = image.shape[-2:]
-    x = (width - 1) / 2 if cutout.x is None else float(cutout.x)
-    y = (height - 1) / 2 if cutout.y is None else float(cutout.y)
-    if not (np.isfinite(x) and np.isfinite(y)):
-        return _blank(spec, flags | Flag.BAD_POSITION, f"the pixel position ({x:g}, {y:g}) is not finite")
-    if not cutout.gain > 0:
-        return _blank(spec, flags | Flag.BAD_RMS, f"the gain must be positive; it is {cutout.gain:g}")
-    rms = np.full_like(image, np.nan) if cutout.rms is None else np.asarray(cutout.rms, np.float32)
-    given = np.zeros(image.shape, bool) if cutout.mask is None else np.asarray(cutout.mask, bool)
-    with np.errstate(invalid="ignore"):
-        bad_value, bad_noise = ~np.isfinite(image) | (np.abs(image) > 1e30), ~(np.isfinite(rms) & (rms > 0) & (rms < 1e30))
-    if (given | bad_value).all():
-        return _blank(spec, flags | Flag.NO_DATA, "every pixel is masked or not finite")
-    if (given | bad_value | bad_noise).all():
-        return _blank(spec, flags | Flag.BAD_RMS, "the noise map is missing, zero, negative or not finite")
-    mask = given | bad_value | bad_noise
-    if (bad_value | bad_noise)[~given].any():
-        flags |= Flag.PIXELS_REPAIRED
-    image, rms = np.where(mask, 0, image), np.where(mask, 1, rms)
-    native = typical if cutout.noise_correlation is None else cutout.noise_correlation[0]
-    if kept_binning is not None:
-        binning, shift = kept_binning, (0.0, 0.0)
-        if binning not in spec.binning:
-            raise InputError(f"stamp {cutout.identity!r} has binning {binning}; this bundle takes {list(spec.binning)}")
-    else:
-        guess = cutout.size_pixels
-        radius = guess if guess is not None and 0 < guess < np.inf else apparent_radius(image[0], rms[0], mask[0], x, y)
-        binning = next((b for b in spec.binning if radius <= RADIUS_SHARE * spec.size * b), spec.binning[-1])
-        if radius > CROPPED_SHARE * spec.size * binning:
-            flags |= Flag.CROPPED
-        image, rms, mask, shift = _cut(image, rms, mask, x, y, spec.size * binning)
-        image, rms, mask = bin_images(image, binning), bin_rms(rms, binning, native), bin_mask(mask, binning)
-        image = np.where(mask, 0, image)
-    if mask.all():
-        return _blank(spec, flags | Flag.NO_DATA, "no usable pixel near the object")
-    good = image[~mask]
-    if good.min() == good.max():
-        return _blank(spec, flags | Flag.NO_SIGNAL, f"the image is constant (= {good[0]:g} per stamp pixel)")
-    middle = spec.size // 2
-    if mask[..., middle - 2 : middle + 2, middle - 2 : middle + 2].mean() > 0.5:
-        return _blank(spec, flags | Flag.CENTRE_MASKED, "the pixels at the object's centre are masked")
-    if mask.mean() > MASKED_LIMIT:
-        flags |= Flag.MASKED
-    return _Part(image, rms, mask, binning, shift, flags, cutout.note, _correlation(cutout, binning, kept_binning, typical))
-
-
-def _correlation(cutout: Cutout, binning: int, kept_binning: int | None, typical: Array | None) -> Array | None:
-    """Return the correlation ``(L, L)`` of the framed stamp's noise: as stated, or as it is typically; None where it is unknown."""
-    stated = None if cutout.noise_correlation is None else cutout.noise_correlation[0]
-    native = typical if stated is None else stated
-    if native is None:
-        return None
-    # what a binned stamp says of its noise is about its own pixels
-    steps = binning if kept_binning is None else kept_binning if stated is None else 1
-    return np.asarray(binned_correlation(native, steps)[0])
-
-
-def _cut(image: Array, rms: Array, mask: Array, x: float, y: float, side: int) -> tuple[Array, Array, Array, tuple[float, float]]:
-    """Cut ``side x side`` native pixels about (x, y); what lies outside is masked."""
-    height, width = image.shape[-2:]
-    left, low = (int(np.floor(p - (side - 1) / 2 + 0.5)) for p in (x, y))
-    out_image = np.zeros((1, side, side), np.float32)
-    out_rms = np.ones((1, side, side), np.float32)
-    out_mask = np.ones((1, side, side), bool)
-    rows = slice(max(0, low), max(min(height, low + side), 0))
-    columns = slice(max(0, left), max(min(width, left + side), 0))
-    if rows.start < rows.stop and columns.start < columns.stop:
-        to = (slice(None), slice(rows.start - low, rows.stop - low), slice(columns.start - left, columns.stop - left))
-        for out, array in ((out_image, image), (out_rms, rms), (out_mask, mask)):
-            out[to] = array[:, rows, columns]
-    return out_image, out_rms, out_mask, (left + (side - 1) / 2 - x, low + (side - 1) / 2 - y)
 
 
 def _psf_note(flags: int) -> str:

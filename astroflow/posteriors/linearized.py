@@ -125,9 +125,7 @@ class LinearizedStage:
     def _sample_graph(self, noise: Any, features: Any, point: Any, factor: Any) -> Any:
         y = self.flow.draw(noise, self.scale(features))
         z = SQUASH * tf.sinh(tf.clip_by_value(y / SQUASH, -FURTHEST_TAIL, FURTHEST_TAIL))
-        # z = L^T (u - point), row by row
-        moved = tf.linalg.triangular_solve(factor, tf.transpose(z, [0, 2, 1]), lower=True, adjoint=True)
-        return self.target.forward(point[:, None] + tf.transpose(moved, [0, 2, 1]))
+        return self.target.forward(point[:, None] + _moved(z, factor))
 
     def log_prob_graph(self, theta: Any, features: Any, point: Any, factor: Any) -> Any:
         """Log density of `theta` ``(N, S, P)``, per physical unit; ``(N, S)``."""
@@ -189,7 +187,7 @@ class LinearizedStage:
         """Map base normals ``(N, S, P)`` to draws ``(N, S, P)`` in physical units."""
         if not noise.size:
             return np.empty(noise.shape, np.float32)
-        return in_blocks(self._sample, noise, fits.features, fits.point, fits.factor)
+        return in_blocks(self._sample, noise, fits.features, fits.point, fits.factor, wide=True)
 
     def log_prob(self, theta: Array, fits: Linearization) -> Array:
         """Log density ``(N, S)`` of `theta` ``(N, S, P)`` in physical units; minus infinity where it is no number."""
@@ -203,6 +201,20 @@ class LinearizedStage:
         """Return the share ``(N,)`` of the posterior that is the network's own."""
         (share,) = in_batches(self._share, fits.features)
         return np.asarray(share)
+
+
+def _moved(z: Any, factor: Any) -> Any:
+    """Solve ``z = L^T x`` for `x` ``(N, S, P)``, given `z` of that shape and L ``(N, P, P)``.
+
+    Written out, a draw's bits depend on no other draw, as they do in TensorFlow's own solver, where they hang on how many there are.
+    """
+    x: dict[int, Any] = {}
+    for i in reversed(range(z.shape[-1])):
+        rest = z[..., i]
+        for j, known in x.items():
+            rest = rest - factor[:, j, i, None] * known
+        x[i] = rest / factor[:, i, i, None]
+    return tf.stack([x[i] for i in sorted(x)], -1)
 
 
 class _FeatureScale(keras.layers.Layer):

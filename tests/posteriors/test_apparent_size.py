@@ -4,10 +4,16 @@ import galsim
 import numpy as np
 import pytest
 
-from astroflow.posteriors.apparent_size import apparent_radius
+from astroflow.posteriors.apparent_size import apparent_radius as apparent_radii
 
 RMS = 0.1
 PSF = galsim.Moffat(beta=3.0, fwhm=0.7)
+
+
+def apparent_radius(image, rms, mask, x, y):
+    """Of one galaxy."""
+    (radius,) = apparent_radii(image[None], rms[None], mask[None], np.array([x]), np.array([y]))
+    return radius
 
 
 def picture(height, width, re_pixels, flux, n=1.0):
@@ -48,3 +54,14 @@ def test_masks_do_not_change_the_apparent_radius_much():
     spoilt = np.where(mask, 1e6, image)
     whole, holes = (apparent_radius(i, np.full_like(image, RMS), m, 63.5, 63.5) for i, m in ((image, mask & False), (spoilt, mask)))
     assert abs(whole - holes) < 0.1 * whole
+
+
+def test_company_does_not_matter():
+    rng = np.random.default_rng(2)
+    image = np.concatenate([picture(50, 41, re, flux=1e4) for re in (2.0, 4.0, 7.0, 1.0)])
+    rms, mask = rng.uniform(0.05, 0.2, image.shape).astype(np.float32), rng.random(image.shape) < 0.1
+    x, y = np.array([20.0, 17.3, 1.2, 41.5]), np.array([24.5, 30.1, 44.0, 3.0])
+    together = apparent_radii(image, rms, mask, x, y)
+    assert together.tolist() == [apparent_radius(*(array[i] for array in (image, rms, mask, x, y))) for i in range(4)]
+    assert together[3] == 1.0, "off the image"
+    assert len(set(together)) == 4

@@ -96,6 +96,14 @@ def test_company_does_not_matter_for_any_number_of_draws(estimator, many, n_draw
     assert np.array_equal(estimator.log_prob(draws[rows], many["context"][rows]), estimator.log_prob(draws, many["context"])[rows])
 
 
+def test_the_first_draws_are_the_same_however_many_there_are(estimator, many):
+    """Blocks of other widths are other compiled graphs; a catalog's draws that are made again are not to know."""
+    noise, context = normals(3, 700, 3), many["context"][:3]
+    every = estimator.sample(context, noise)
+    for n_draws in (1, 64, 128, 256, 300):
+        assert np.array_equal(estimator.sample(context, noise[:, :n_draws]), every[:, :n_draws]), n_draws
+
+
 def test_no_rows_are_no_rows(estimator):
     context, extra = estimator.encode(arrays(0))
     assert context.shape == (0, 6)
@@ -240,6 +248,8 @@ def test_a_flow_of_another_kind_works_like_any_other(flow):
     noise = normals(70, 5, 2)
     draws = estimator.sample(context, noise)
     assert np.array_equal(estimator.sample(context[[3, 69]], noise[[3, 69]]), draws[[3, 69]])
+    wide = normals(3, 300, 2)
+    assert np.array_equal(estimator.sample(context[:3], wide)[:, :60], estimator.sample(context[:3], wide[:, :60]))
     assert np.isfinite(draws).all()
     assert (np.abs(draws[..., 0] + 0.5) < 1.5).all()
     assert np.isfinite(estimator.sample(1e6 * context, 3 * noise)).all()

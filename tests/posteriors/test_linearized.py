@@ -92,6 +92,14 @@ def test_fits_know_how_noise_is_correlated(trained, fits):
     assert np.median(known - less) > 1
 
 
+def test_the_first_draws_are_the_same_however_many_there_are(trained, fits):
+    stage, few = trained[0].linearized, fits[np.arange(5)]
+    noise = np.random.default_rng(4).standard_normal((5, 300, stage.dimensions), dtype=np.float32)
+    every = stage.sample(few, noise)
+    for n_draws in (1, 64, 128, 256):
+        np.testing.assert_array_equal(stage.sample(few, noise[:, :n_draws]), every[:, :n_draws])
+
+
 def test_draws_and_densities_are_one_distribution(trained, fits):
     """Against the change of variables by automatic differentiation."""
     posterior = trained[0]
