@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from astroflow.catalogs.sky import SkyFrame, position_angle, sky_ellipticity, sky_position
+from astroflow.posteriors.summary import draw_quantiles
 from astroflow.sims.parameters import Parameters
 from astroflow.sims.sersics import axis_ratio
 from astroflow.types import Array
@@ -90,8 +91,8 @@ def summarize_derived(
     out: dict[str, Array] = {}
     for name, values in derive(draws, parameters, zero_point).items():
         out[f"{name}_mean"], out[f"{name}_sd"] = values.mean(1), values.std(1)
-        for suffix, level in QUANTILES.items():
-            out[f"{name}_{suffix}"] = np.quantile(values, level, axis=1)
+        for suffix, quantile in zip(QUANTILES, draw_quantiles(values, QUANTILES.values()), strict=True):
+            out[f"{name}_{suffix}"] = quantile
     if frame is None:
         return out
     known = set(parameters.names)

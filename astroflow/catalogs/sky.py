@@ -96,11 +96,12 @@ def sky_ellipticity(frame: SkyFrame, e1: Array, e2: Array) -> tuple[Array, Array
     """Turn image-frame ellipticities ``(N,)`` or ``(N, S)`` into sky-frame ones, parity and distortion included."""
     jacobian, _ = _aligned(frame.jacobian, e1)
     e1, e2 = np.asarray(e1, np.float64), np.asarray(e2, np.float64)
-    # Second moments of an ellipse with axes 1 + |e| and 1 - |e|.
+    # Second moments of an ellipse with axes 1 + |e| and 1 - |e|, then J M J^T written out: products of matrices this small take longer.
     size = 1 + e1**2 + e2**2
-    moments = np.stack([np.stack([size + 2 * e1, 2 * e2], -1), np.stack([2 * e2, size - 2 * e1], -1)], -2)
-    turned = jacobian @ moments @ np.swapaxes(jacobian, -1, -2)
-    east, north, cross = turned[..., 0, 0], turned[..., 1, 1], turned[..., 0, 1]
+    xx, yy, xy = size + 2 * e1, size - 2 * e1, 2 * e2
+    (a, b), (c, d) = ((jacobian[..., i, 0], jacobian[..., i, 1]) for i in (0, 1))
+    east, north = (p**2 * xx + 2 * p * q * xy + q**2 * yy for p, q in ((a, b), (c, d)))
+    cross = a * c * xx + (a * d + b * c) * xy + b * d * yy
     total = east + north + 2 * np.sqrt(np.maximum(east * north - cross**2, 0))
     return (north - east) / total, 2 * cross / total
 

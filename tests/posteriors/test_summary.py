@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from astroflow.posteriors.summary import QUANTILES, leans_on_bound, summarize_draws
+from astroflow.posteriors.summary import QUANTILES, draw_quantiles, leans_on_bound, summarize_draws
 from astroflow.sims.bulge_disc import BulgeDiscGalaxy
 from astroflow.sims.distributions import LogUniform
 from astroflow.sims.priors import DiscBlock
@@ -38,6 +38,18 @@ def test_columns_are_moments_and_quantiles_of_the_draws(parameters):
         assert np.isclose(columns["cov_mag_re_arcsec"][row], covariance[0, 1])
         assert np.isclose(columns["cov_e2_dy_arcsec"][row], covariance[4, 6])
     assert "cov_re_arcsec_mag" not in columns
+
+
+@pytest.mark.parametrize("shape", [(4, 257, 3), (4, 256), (2, 1), (3, 2, 2)])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_quantiles_are_numpys(shape, kind):
+    draws, levels = np.random.default_rng(3).normal(5, 2, shape).astype(kind), [0.0, 0.025, 0.16, 0.5, 0.84, 1.0]
+    for found, level in zip(draw_quantiles(draws, levels), levels, strict=True):
+        np.testing.assert_allclose(found, np.quantile(draws.astype(np.float64), level, axis=1), rtol=1e-12)
+    draws[1, 0] = np.nan
+    for found in draw_quantiles(draws, levels):
+        assert np.isnan(found[1]).all()
+        assert np.isfinite(found[0]).all()
 
 
 def test_large_magnitudes_lose_no_digits(parameters):
