@@ -108,11 +108,14 @@ def main() -> None:
     parser.add_argument("--config", default="demo", help="recipe of the untrained one, where no bundle is given")
     parser.add_argument("--draws", type=int, default=256)
     asked = parser.parse_args()
+    # before anything runs: it cannot be changed later
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle = asked.bundle or untrained(folder, asked.config)
         digest = bundle_digest(bundle)
-        prepare_worker(str(bundle), digest, deciding_versions())  # one thread
+        prepare_worker(str(bundle), digest, deciding_versions())
         posterior = load_posterior(bundle)
         survey = write_mock_survey(simulator_from_data(posterior.forward_model), folder / "survey", n_objects=OBJECTS, seed=1)
         source = open_source(load_catalog(survey.recipe))
