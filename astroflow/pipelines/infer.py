@@ -112,7 +112,7 @@ def infer(
     if rows_per_partition is not None and rows_per_partition < 1:
         raise ConfigError(f"--rows-per-partition must be at least 1; got {rows_per_partition}")
     if dask_report is not None:
-        check_reportable()
+        check_reportable(dask_report)
     load_cluster(scheduler, workers)  # what cannot be meant is refused before anything is read or written
     recipe = load_catalog(catalog)
     source = open_source(recipe)

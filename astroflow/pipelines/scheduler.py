@@ -74,14 +74,16 @@ def bounded(client: Any, function: Callable[..., Any], arguments: Iterable[tuple
         yield outcome.result
 
 
-def check_reportable() -> None:
-    """Check that Dask can write its report.
+def check_reportable(path: Path) -> None:
+    """Check that Dask can write its report to a file, before a run that it would be of.
 
     Raises
     ------
     ConfigError
-        If what it draws with is not installed.
+        If what it draws with is not installed, or the path can be no file.
     """
+    if path.is_dir() or path.parent.is_file():
+        raise ConfigError(f"--dask-report {path} is a folder, or lies in a file; it has to name a file")
     if importlib.util.find_spec("bokeh") is None:
         raise ConfigError("Dask draws its report with bokeh, which is not installed: pip install 'astroflow[cluster]'")
 

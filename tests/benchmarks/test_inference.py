@@ -16,7 +16,6 @@ def test_operations_are_those_of_weights_that_count(monkeypatch):
     image = keras.Input((8, 8, 1))
     x = keras.layers.Conv2D(2, 3, strides=2, padding="same")(image)
     model = keras.Model(image, keras.layers.Dense(5)(keras.layers.Flatten()(x)))
-    # one layer of two dimensions: of 2 x 4 weights half of the first, of 4 x 4 ... as the masks say, and never of the context's
     flow = ConditionalMAF(2, 3, layers=1, hidden=(4,))
     estimator = SimpleNamespace(summary=SimpleNamespace(model=model), flow=flow)
     network, per_draw = operations(SimpleNamespace(estimator=estimator))

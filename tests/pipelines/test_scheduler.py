@@ -67,11 +67,15 @@ def test_dask_reports_what_workers_did(client, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["new"]
 
 
-def test_a_report_that_cannot_be_drawn_is_refused_before_the_run(monkeypatch):
-    check_reportable()
+def test_a_report_that_cannot_be_drawn_is_refused_before_the_run(tmp_path, monkeypatch):
+    check_reportable(tmp_path / "new" / "report.html")
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "report.html"):
+        with pytest.raises(ConfigError, match="it has to name a file"):
+            check_reportable(path)
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"bokeh, which is not installed: pip install 'astroflow\[cluster\]'"):
-        check_reportable()
+        check_reportable(tmp_path / "report.html")
 
 
 def test_every_result_comes_once(client):
